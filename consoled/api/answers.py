@@ -1,0 +1,36 @@
+"""Plain HTTP answers: JSON with a length, as every refusal before a WebSocket is one.
+
+Called by the faces and by `site`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from twisted.web.server import Request
+
+
+def answer(request: Request, status: int, body: Any = None, headers: Mapping[str, str] | None = None) -> None:
+    """Finish `request` with `body` as JSON, or with none.
+
+    The length is always given: some clients cannot read a chunked refusal of an upgrade.
+    """
+    payload = b"" if body is None else msgspec.json.encode(body)
+    request.setResponseCode(status)
+    request.setHeader(b"server", b"consoled")
+    request.setHeader(b"cache-control", b"no-store")
+    if body is not None:
+        request.setHeader(b"content-type", b"application/json")
+    if status != 204:
+        request.setHeader(b"content-length", str(len(payload)).encode())
+    for name, value in (headers or {}).items():
+        request.setHeader(name.encode(), value.encode())
+    request.write(payload)
+    request.finish()
+
+
+def refuse(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    """Finish `request` with a refusal: `{"message": ...}`."""
+    answer(request, status, {"message": message}, headers)

@@ -1,0 +1,127 @@
+"""A session: one open WebSocket, and the conversation that a face holds over it.
+
+`upgrade` makes a session when every question has been answered; from then on autobahn calls it with messages and
+the transport with its pace.  What is said is the business of the `Conversation`, which belongs to the face.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.util import encode_truncate
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+MESSAGE_LIMIT = 65536
+"""The most bytes in one message of a client; a longer one closes its session with 1009."""
+PING_INTERVAL = 30.0
+PING_PATIENCE = 150.0
+"""Seconds without any sign of life after which a client is gone.  Generous, because a ping waits behind the output
+that a slow client has not read yet."""
+CLOSING_PATIENCE = 30.0
+"""Seconds for a client to read what was sent before the close frame, and to answer that."""
+
+
+class Conversation(Protocol):
+    """A face's side of a session.  Called by `Session`."""
+
+    def opened(self, session: Session) -> None:
+        """The WebSocket is open."""
+
+    def said(self, payload: bytes, is_binary: bool) -> None:
+        """The client sent one whole message."""
+
+    def paused(self) -> None:
+        """The client's transport is full.  May be repeated."""
+
+    def resumed(self) -> None:
+        """The client's transport takes more.  May be repeated."""
+
+    def closed(self) -> None:
+        """The session is over, whoever ended it.  Called once."""
+
+
+@implementer(IPushProducer)
+class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not typed strictly
+    """Joins one WebSocket to one conversation."""
+
+    def __init__(self, conversation: Conversation, subprotocol: str | None = None) -> None:
+        super().__init__()
+        self._conversation = conversation
+        self._subprotocol = subprotocol
+        self._opened = False
+
+    # The conversation calls these.
+
+    def send(self, frame: bytes) -> None:
+        """Put a prepared frame on the wire; nothing once the session is closing."""
+        if self.state == self.STATE_OPEN:
+            self.transport.write(frame)
+
+    def end(self, code: int, reason: str) -> None:
+        """Begin the closing handshake (RFC 6455 section 7.1.2); what was sent before arrives before it."""
+        if self.state == self.STATE_OPEN:
+            self.sendCloseFrame(code=code, reasonUtf8=encode_truncate(reason, 123))
+
+    # autobahn calls these.
+
+    def onConnect(self, request: Any) -> str | None:
+        return self._subprotocol
+
+    def onOpen(self) -> None:
+        # The HTTP channel had made itself the producer of this transport.
+        self.transport.unregisterProducer()
+        self.transport.registerProducer(self, True)
+        self._opened = True
+        self.factory.sessions.add(self)
+        self._conversation.opened(self)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        # autobahn delivers messages while our close frame is under way; whoever left types no more.
+        if self.state == self.STATE_OPEN:
+            self._conversation.said(payload, isBinary)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        self.factory.sessions.discard(self)
+        if self._opened:
+            self._opened = False
+            self._conversation.closed()
+
+    # The transport calls these, again and again on every write past its buffer.
+
+    def pauseProducing(self) -> None:
+        self._conversation.paused()
+
+    def resumeProducing(self) -> None:
+        self._conversation.resumed()
+
+    def stopProducing(self) -> None:
+        self._conversation.paused()
+
+
+class Sessions(WebSocketServerFactory):  # type: ignore[misc]
+    """What all sessions of the daemon share: autobahn's options, and the list of who is there."""
+
+    def __init__(self) -> None:
+        super().__init__(server=None)
+        self.sessions: set[Session] = set()
+        self.setProtocolOptions(
+            versions=[13],
+            webStatus=False,
+            failByDrop=False,
+            maxFramePayloadSize=MESSAGE_LIMIT,
+            maxMessagePayloadSize=MESSAGE_LIMIT,
+            autoPingInterval=PING_INTERVAL,
+            autoPingTimeout=PING_PATIENCE,
+            openHandshakeTimeout=5,
+            closeHandshakeTimeout=CLOSING_PATIENCE,
+            tcpNoDelay=True,
+            # Who may come in was decided by the portal before the upgrade.
+            allowNullOrigin=True,
+        )
+
+    def abort(self) -> None:
+        """Drop whoever has not gone by itself."""
+        for session in list(self.sessions):
+            session.transport.abortConnection()

@@ -1,0 +1,139 @@
+"""The one road from an HTTP request to a WebSocket.
+
+Every face sends its upgrade requests through `Road.take`: first the face decides (who, which console, may they),
+within a time limit, and everything that can be refused is refused with an ordinary HTTP answer; only then the
+socket is handed to autobahn (RFC 6455 section 4.2).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from autobahn.twisted.resource import WebSocketResource
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET, Request
+
+from consoled.api.session import Conversation, Session, Sessions
+from consoled.core.seams import Clock
+
+DECISION = 4.0
+"""Seconds for everything that is asked before the upgrade: stock clients give up after five."""
+
+_log = Logger()
+
+
+class HttpRefusal(Exception):
+    """An answer of the HTTP level: its status, a message for the client, and headers that belong to it."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
+
+
+class Road:
+    """Takes requests that a face has decided on to their sessions."""
+
+    def __init__(self, sessions: Sessions, clock: Clock) -> None:
+        self._sessions = sessions
+        self._clock = clock
+
+    def take(
+        self,
+        request: Request,
+        decision: Coroutine[Any, Any, Conversation],
+        refuse: Callable[[Request, Exception], None],
+    ) -> int:
+        """Await `decision`, then open a session for its conversation, or `refuse` with what it raised.
+
+        The decision is cancelled when the client leaves, and when it takes too long: then `refuse` gets a
+        `TimeoutError`.
+        """
+        deciding = Deferred.fromCoroutine(decision)
+        gone = False
+
+        def left(_: Failure) -> None:
+            nonlocal gone
+            gone = True
+            deciding.cancel()
+
+        def decided(conversation: Conversation) -> None:
+            if not gone:
+                self._open(request, conversation)
+
+        def refused(failure: Failure) -> None:
+            if gone:
+                failure.trap(CancelledError)
+            elif isinstance(failure.value, Exception):
+                refuse(request, failure.value)
+
+        def broken(bug: Failure) -> None:
+            _log.failure("an upgrade request failed", bug)
+            request.loseConnection()
+
+        request.notifyFinish().addErrback(left)
+        deciding.addTimeout(DECISION, self._clock, _too_slow)
+        deciding.addCallbacks(decided, refused).addErrback(broken)
+        return NOT_DONE_YET
+
+    def _open(self, request: Request, conversation: Conversation) -> None:
+        self._protect(request)
+        WebSocketResource(_OneSession(self._sessions, conversation)).render(request)
+
+    @staticmethod
+    def _protect(request: Request) -> None:
+        """Keep what autobahn reads again free of what only the portal was to see."""
+        request.requestHeaders.removeHeader(b"authorization")
+
+
+class _OneSession:
+    """A factory that mints one protocol, which already holds its conversation."""
+
+    def __init__(self, sessions: Sessions, conversation: Conversation) -> None:
+        self._sessions = sessions
+        self._conversation = conversation
+
+    def buildProtocol(self, _: object) -> Session:
+        session = Session(self._conversation)
+        session.factory = self._sessions
+        return session
+
+
+def demand_upgrade(request: Request) -> None:
+    """Raise an `HttpRefusal` unless `request` is a proper opening handshake (RFC 6455 section 4.2.1)."""
+    headers = request.requestHeaders
+    if b"websocket" not in _tokens(headers.getRawHeaders(b"upgrade")) or b"upgrade" not in _tokens(
+        headers.getRawHeaders(b"connection")
+    ):
+        raise _bad("This is a WebSocket endpoint: the request must ask for an upgrade")
+    if headers.getRawHeaders(b"sec-websocket-version") != [b"13"]:
+        raise _bad("Sec-WebSocket-Version must be 13")
+    keys = headers.getRawHeaders(b"sec-websocket-key") or []
+    try:
+        [key] = keys
+        good = len(base64.b64decode(key.strip(), validate=True)) == 16
+    except (ValueError, binascii.Error):
+        good = False
+    if not good:
+        raise _bad("Sec-WebSocket-Key must be 16 bytes in base64")
+    if request.clientproto != b"HTTP/1.1" or request.requestHeaders.getRawHeaders(b"host") is None:
+        raise _bad("A WebSocket needs HTTP/1.1 and a Host header")
+
+
+def _bad(message: str) -> HttpRefusal:
+    return HttpRefusal(400, message, {"Sec-WebSocket-Version": "13"})
+
+
+def _tokens(values: Sequence[bytes] | None) -> set[bytes]:
+    return {token.strip().lower() for value in values or [] for token in value.split(b",")}
+
+
+def _too_slow(result: object, limit: float) -> object:
+    if isinstance(result, Failure):
+        raise TimeoutError(f"no decision within {limit:g} s")
+    return result

@@ -1,0 +1,231 @@
+"""The link: one console's connection through all its lives, whatever its kind (`docs/life.md`).
+
+It stands between a kind's `Backend` and the `Console`: it dials when its turn comes, hands output on, and after
+every failure or loss waits and dials again, for ever.  `tap` makes one for each console.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, maybeDeferred, succeed
+from twisted.internet.error import ConnectError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from consoled.backends.settings import ConsoleSettings
+from consoled.core.faults import LinkDown, NoBreak, NodeNotReading
+from consoled.core.seams import Backend, Clock, Line, LinkOwner, Refused, Timer
+from consoled.core.status import Closing, Dialing, Off, Status, Up, Waiting
+
+FORGIVEN_AFTER = 30.0
+"""Seconds that a connection must last before its earlier failures are forgotten: some BMCs accept and hang up."""
+HANG_UP = 5.0
+"""Seconds for a line to close in good order before it is aborted."""
+JITTER = 0.25
+"""The share of a wait that is left to chance, so that a rack that went down together is not dialled together."""
+
+_log = Logger()
+
+
+class Link:
+    """A link is always trying, and always says how it is."""
+
+    def __init__(
+        self,
+        settings: ConsoleSettings,
+        backend: Backend,
+        owner: LinkOwner,
+        clock: Clock,
+        now: Callable[[], float],
+        random: Callable[[], float],
+        turns: DeferredSemaphore,
+    ) -> None:
+        """`now` tells the wall clock, `random` gives numbers in [0, 1), `turns` bounds the dials under way."""
+        self._settings = settings
+        self._backend = backend
+        self._owner = owner
+        self._clock = clock
+        self._now = now
+        self._random = random
+        self._turns = turns
+        self.status: Status = Off()
+        self._wanted = False
+        self._line: Line | None = None
+        self._dialing: Deferred[None] | None = None
+        self._timer: Timer | None = None
+        """The one thing that this state waits for: the next attempt, the end of the silence, or of the patience."""
+        self._failures = 0
+        self._up_at = 0.0
+        self._heard_at = 0.0
+        self._gone: list[Deferred[None]] = []
+
+    @property
+    def address(self) -> str:
+        return self._backend.address
+
+    # ------------------------------------------------------------------------------------------- the console calls these
+
+    def open(self) -> None:
+        self._wanted = True
+        if isinstance(self.status, Off):
+            self._dial()
+
+    def close(self) -> Deferred[None]:
+        self._wanted = False
+        if self._line is not None:
+            gone: Deferred[None] = Deferred()
+            self._gone.append(gone)
+            if not isinstance(self.status, Closing):
+                line = self._line
+                self._change(Closing(self._now()))
+                self._set_timer(HANG_UP, line.abort)
+                line.close()
+            return gone
+        self._stop_timer()
+        dialing, self._dialing = self._dialing, None
+        if dialing is not None:
+            dialing.cancel()
+        if not isinstance(self.status, Off):
+            self._change(Off())
+        return succeed(None)
+
+    def dial_now(self) -> None:
+        if isinstance(self.status, Waiting):
+            self._dial()
+
+    def write(self, data: bytes) -> None:
+        if self._line is None or not isinstance(self.status, Up):
+            raise LinkDown(self._settings.name)
+        if not self._line.write(data):
+            raise NodeNotReading(self._settings.name)
+
+    def send_break(self) -> None:
+        if self._line is None or not isinstance(self.status, Up):
+            raise LinkDown(self._settings.name)
+        if not self._line.send_break():
+            raise NoBreak(self._settings.name)
+
+    # ------------------------------------------------------------------------------------------- the line calls these
+
+    def received(self, data: bytes) -> None:
+        self._heard_at = self._clock.seconds()
+        self._owner.received(data)
+
+    def heard(self) -> None:
+        self._heard_at = self._clock.seconds()
+
+    def lost(self, why: str) -> None:
+        self._line = None
+        gone, self._gone = self._gone, []
+        for deferred in gone:
+            deferred.callback(None)
+        if not self._wanted:
+            self._stop_timer()
+            self._change(Off())
+            return
+        if self._clock.seconds() - self._up_at >= FORGIVEN_AFTER:
+            self._failures = 0
+        if isinstance(self.status, Closing):
+            self._dial()  # wanted again meanwhile
+        else:
+            self._wait(why)
+
+    # ------------------------------------------------------------------------------------------- one life
+
+    def _dial(self) -> None:
+        self._stop_timer()
+        self._change(Dialing(self._now()))
+        self._dialing = dialing = self._turns.run(self._attempt)
+        dialing.addCallbacks(self._connected, self._failed)
+        dialing.addErrback(lambda bug: _log.failure("console {name}", bug, name=self._settings.name))
+
+    def _attempt(self) -> Deferred[Line]:
+        limit = self._settings.connect_timeout
+        return maybeDeferred(self._backend.dial, self).addTimeout(limit, self._clock, _too_slow(limit))
+
+    def _connected(self, line: Line) -> None:
+        self._dialing = None
+        self._line = line
+        self._up_at = self._heard_at = self._clock.seconds()
+        if self._settings.quiet_timeout:
+            self._set_timer(self._settings.quiet_timeout, self._listen)
+        self._change(Up(self._now()))
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) and not self._wanted:
+            return
+        self._dialing = None
+        if not failure.check(ConnectError, OSError, Refused):
+            _log.debug("console {name}: {trace}", name=self._settings.name, trace=failure.getTraceback())
+        self._wait(_reason(failure), refused=bool(failure.check(Refused)))
+
+    def _wait(self, why: str, refused: bool = False) -> None:
+        patience = self._settings
+        delay = patience.retry_max if refused else min(patience.retry_max, patience.retry_initial * 2.0**self._failures)
+        self._failures = min(self._failures + 1, 64)
+        delay *= 1 - JITTER * self._random()
+        self._set_timer(delay, self._dial)
+        self._change(Waiting(self._now() + delay, why))
+
+    def _listen(self) -> None:
+        """The time for silence may be over."""
+        limit = self._settings.quiet_timeout
+        silent = self._clock.seconds() - self._heard_at
+        if silent < limit:
+            self._set_timer(limit - silent, self._listen)
+            return
+        name = self._settings.name
+        _log.warn("console {name}: connected, but silent for {seconds:.0f} s", name=name, seconds=silent)
+        if self._settings.quiet_action == "reconnect" and self._line is not None:
+            self._line.abort()
+        else:
+            self._set_timer(limit, self._listen)
+
+    # ------------------------------------------------------------------------------------------- saying how it is
+
+    def _change(self, status: Status) -> None:
+        before, self.status = self.status, status
+        name, address = self._settings.name, self.address
+        match status:
+            case Up():
+                _log.info("console {name}: connected to {address}", name=name, address=address)
+            case Waiting(why=why) if isinstance(before, Up):
+                _log.warn("console {name}: lost {address}: {why}", name=name, address=address, why=why)
+            # A BMC that is away fails every minute: say so at 1, 2, 4, 8, ... attempts.
+            case Waiting(why=why) if self._failures & (self._failures - 1) == 0:
+                _log.warn(
+                    "console {name}: cannot connect to {address}, attempt {count}: {why}",
+                    name=name,
+                    address=address,
+                    count=self._failures,
+                    why=why,
+                )
+        self._owner.changed(status)
+
+    def _set_timer(self, delay: float, call: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._timer = self._clock.callLater(delay, call)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+
+def _too_slow(limit: float) -> Callable[[object, float], object]:
+    def name_it(result: object, _: float) -> object:
+        if isinstance(result, Failure):
+            result.trap(CancelledError)
+            raise TimeoutError(f"no usable connection within {limit:g} s")
+        return result
+
+    return name_it
+
+
+def _reason(failure: Failure) -> str:
+    """What went wrong, in a line for operators."""
+    error = failure.value
+    if isinstance(error, OSError) and error.strerror:
+        return str(error.strerror)
+    return failure.getErrorMessage().strip().rstrip(".") or type(error).__name__

@@ -1,0 +1,65 @@
+"""The kind `tcp`: a raw TCP port, such as a terminal server's or ser2net's, with TLS if asked for.
+
+What comes from the port is the node's output, byte for byte; what is typed goes to it the same way.  A port that
+speaks telnet is of the kind `telnet`: nothing is guessed.  Made by `tap` from `TcpSettings`, dialled by the link.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+
+from consoled.backends.address import Address
+from consoled.backends.settings import ConsoleSettings
+from consoled.backends.stream import StreamLine
+from consoled.backends.tcp_socket import prepare
+from consoled.backends.tls import TlsSettings
+from consoled.core.seams import Backend, Line, LineOwner
+
+
+class TcpSettings(ConsoleSettings, tag="tcp", frozen=True, kw_only=True):
+    """A console on a raw TCP port."""
+
+    address: str
+    """`"host:port"`; the name is resolved at each dial, both address families are tried."""
+    tls: TlsSettings | None = None
+    """If present, even empty: speak TLS."""
+
+    def __post_init__(self) -> None:
+        Address.parse(self.address)
+
+    def backend(self, reactor: Any) -> Backend:
+        return TcpBackend(self, reactor)
+
+
+class TcpBackend:
+    """Dials a raw TCP port."""
+
+    def __init__(self, settings: TcpSettings, reactor: Any) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._at = Address.parse(settings.address)
+        self.address = f"<{self._at}>"
+
+    def dial(self, owner: LineOwner) -> Deferred[Line]:
+        line = TcpLine(owner, self._settings)
+        return line.dial(endpoint(self._reactor, self._at), self._at.host)
+
+
+class TcpLine(StreamLine):
+    """One connection to a raw TCP port."""
+
+    def __init__(self, owner: LineOwner, settings: TcpSettings) -> None:
+        super().__init__(owner, settings.tls)
+        self._keepalive = settings.keepalive
+
+    def connectionMade(self) -> None:
+        prepare(self.transport.socket, self._keepalive)
+        super().connectionMade()
+
+
+def endpoint(reactor: Any, at: Address) -> HostnameEndpoint:
+    """The way to `at`; names are resolved in the reactor's threads, and the only time limit is the link's."""
+    return HostnameEndpoint(reactor, at.host, at.port, timeout=None)  # type: ignore[arg-type]

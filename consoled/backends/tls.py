@@ -1,0 +1,119 @@
+"""TLS towards a node: whose certificate is good enough, and which one we show.
+
+Called by `stream` at each dial.  The files are read each time, so a renewed certificate needs no restart.  There
+are three ways to know the server: by an authority and its name (RFC 6125, the default), by the very certificate
+(`fingerprint`, for a BMC that signed its own), or not at all.  TLS 1.2 is the least that is spoken.
+"""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+from service_identity import VerificationError
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import Certificate, CertificateOptions, optionsForClientTLS, trustRootFromCertificates
+from twisted.python.failure import Failure
+
+
+class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table `tls` of a console.  An empty table asks for TLS with every check."""
+
+    ca: str = ""
+    """A PEM file of the authorities that may sign.  Empty: the system's."""
+    server_name: str = ""
+    """The name or IP address that the certificate must bear.  Empty: the host of the console's address."""
+    fingerprint: str = ""
+    """The SHA-256 of the server's certificate, in hex with or without colons: then neither authority nor name count."""
+    unsafe_any_certificate: bool = False
+    """Take whatever certificate comes: whoever sits between may read and type."""
+    certificate: str = ""
+    """A PEM file of our own certificate, with its chain."""
+    key: str = ""
+    """A PEM file of its key, not encrypted.  Empty: it is in the certificate's file."""
+
+    def __post_init__(self) -> None:
+        if (self.ca or self.server_name) and (self.fingerprint or self.unsafe_any_certificate):
+            raise ValueError('"ca" and "server_name" are not asked with "fingerprint" or "unsafe_any_certificate"')
+        if self.fingerprint and self.unsafe_any_certificate:
+            raise ValueError('"fingerprint" and "unsafe_any_certificate" contradict one another')
+        if self.key and not self.certificate:
+            raise ValueError('"key" needs a "certificate"')
+        if self.fingerprint:
+            _sha256(self.fingerprint)
+
+    @property
+    def needs_name(self) -> bool:
+        """Whether a name must be known to check the server's certificate."""
+        return not (self.server_name or self.fingerprint or self.unsafe_any_certificate)
+
+    def wrap(self, endpoint: IStreamClientEndpoint, host: str) -> IStreamClientEndpoint:
+        """`endpoint` with TLS to `host` on top.  Reads the files; raises `OSError` or `ValueError` that names them."""
+        ours = _identity(self.certificate, self.key or self.certificate) if self.certificate else {}
+        if self.fingerprint or self.unsafe_any_certificate:
+            return wrapClientTLS(CertificateOptions(verify=False, **ours), endpoint)
+        roots = None
+        if self.ca:
+            trusted = [Certificate(X509.from_cryptography(one)) for one in _certificates(self.ca)]
+            roots = trustRootFromCertificates(trusted)
+        creator = optionsForClientTLS(self.server_name or host, trustRoot=roots, extraCertificateOptions=ours)
+        return wrapClientTLS(creator, endpoint)
+
+    def objection(self, transport: Any) -> str:
+        """What the finished handshake leaves to be said against the server; empty if nothing."""
+        if not self.fingerprint:
+            return ""
+        seen = transport.getPeerCertificate().to_cryptography().fingerprint(SHA256())
+        if compare_digest(seen, _sha256(self.fingerprint)):
+            return ""
+        return f"the server's certificate is not the pinned one: its SHA-256 is {seen.hex()}"
+
+
+def explain(reason: Failure) -> str:
+    """Why a connection ended, in a line for operators, if need be out of OpenSSL's lists."""
+    error = reason.value
+    if isinstance(error, VerificationError):
+        return "the server's certificate bears another name"
+    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
+        said = "; ".join(entry[-1] for entry in error.args[0])
+        if "certificate verify failed" in said:
+            said += " (unknown authority, expired, or not yet valid)"
+        return said or "TLS failed"
+    return reason.getErrorMessage()
+
+
+def _sha256(text: str) -> bytes:
+    try:
+        digest = bytes.fromhex(text.replace(":", ""))
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise ValueError(f'"fingerprint" {text!r} is not a SHA-256: write its 64 hex digits')
+    return digest
+
+
+def _certificates(file: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(Path(file).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _identity(certificate: str, key: str) -> dict[str, Any]:
+    """Our certificate, its chain and its key, as `CertificateOptions` takes them."""
+    own, *chain = _certificates(certificate)
+    try:
+        private = load_pem_private_key(Path(key).read_bytes(), password=None)
+    except (ValueError, TypeError) as error:  # TypeError: it is encrypted
+        raise ValueError(f"{key}: {error}") from error
+    if private.public_key() != own.public_key():
+        raise ValueError(f"{key}: not the key of {certificate}")
+    return {"certificate": own, "extraCertChain": chain, "privateKey": private}

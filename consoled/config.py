@@ -1,0 +1,209 @@
+"""The configuration: one TOML file into frozen, typed values.
+
+`tap` loads it; every room gets the part that is its own.  Whatever is wrong is a `ConfigError` that names the file
+and the key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from consoled.api.csm import CsmSettings
+from consoled.nodesets import expand
+from consoled.backends.demo import DemoSettings
+from consoled.backends.process import ProcessSettings
+from consoled.backends.serial_port import SerialSettings
+from consoled.backends.settings import ConsoleSettings
+from consoled.backends.tcp import TcpSettings
+from consoled.backends.telnet import TelnetSettings
+from consoled.backends.unix import UnixSettings
+from consoled.transcript.names import check_name
+from consoled.transcript.settings import TranscriptSettings
+from consoled.units import Duration, Size
+
+AnyConsole = TcpSettings | UnixSettings | TelnetSettings | SerialSettings | ProcessSettings | DemoSettings
+KINDS: dict[str, type[ConsoleSettings]] = {kind.__struct_config__.tag: kind for kind in AnyConsole.__args__}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text says where and why."""
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class HttpSettings(_Table, frozen=True, kw_only=True):
+    """`[http]`."""
+
+    listen: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
+    """Twisted server endpoint descriptions."""
+    insecure: bool = False
+    """Listen beyond loopback although nobody has to log in."""
+
+
+class HubSettings(_Table, frozen=True, kw_only=True):
+    """`[hub]`."""
+
+    max_dials: int = 64
+    """How many connections may be under way at once."""
+    max_clients: int = 10_000
+    """How many clients may be attached at once."""
+    ring: Size = Size(256 * 1024)
+    """The newest bytes of each console that are kept in memory."""
+    tag: str = "<ConMan>"
+    """What the daemon's own lines in the stream begin with."""
+
+
+class AuthSettings(_Table, frozen=True, kw_only=True):
+    """`[auth]`.  Without it everybody may do everything, and the daemon listens on loopback only."""
+
+    tokens: str
+    """The tokens file, relative to the configuration."""
+
+
+class Config(_Table, frozen=True, kw_only=True):
+    """The whole file, checked: consoles expanded, paths absolute."""
+
+    http: HttpSettings = HttpSettings()
+    hub: HubSettings = HubSettings()
+    transcript: TranscriptSettings
+    csm: CsmSettings = CsmSettings()
+    auth: AuthSettings | None = None
+    tenants: dict[str, str] = {}
+    consoles: tuple[AnyConsole, ...] = ()
+
+
+class _File(_Table, frozen=True, kw_only=True):
+    """The file as it is written."""
+
+    http: HttpSettings = HttpSettings()
+    hub: HubSettings = HubSettings()
+    transcript: TranscriptSettings
+    csm: CsmSettings = CsmSettings()
+    auth: AuthSettings | None = None
+    tenants: dict[str, str] = {}
+    defaults: dict[str, Any] = {}
+    console: list[dict[str, Any]] = []
+
+
+def load(path: Path) -> Config:
+    """Read and check the file at `path`.  Raises `ConfigError`."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    try:
+        return _checked(_convert(raw, _File), path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _checked(file: _File, directory: Path) -> Config:
+    for listen in file.http.listen:
+        if file.auth is None and not file.http.insecure and not is_loopback(listen):
+            raise ConfigError(
+                f"http.listen: {listen!r} is not known to be loopback, and without [auth] everybody could come in; "
+                "configure [auth], or say http.insecure = true"
+            )
+    transcript = msgspec.structs.replace(file.transcript, directory=str(directory / file.transcript.directory))
+    auth = file.auth and msgspec.structs.replace(file.auth, tokens=str(directory / file.auth.tokens))
+    return Config(
+        http=file.http,
+        hub=file.hub,
+        transcript=transcript,
+        csm=file.csm,
+        auth=auth,
+        tenants=file.tenants,
+        consoles=_consoles(file.console, file.defaults),
+    )
+
+
+def _consoles(tables: list[dict[str, Any]], defaults: dict[str, Any]) -> tuple[AnyConsole, ...]:
+    known = {field for kind in KINDS.values() for field in kind.__struct_fields__}
+    for key in defaults.keys() - known - {"kind"} | defaults.keys() & {"name"}:
+        raise ConfigError(f"defaults.{key}: no kind of console has this key")
+    consoles: dict[str, AnyConsole] = {}
+    for index, table in enumerate(tables):
+        where = f"console[{index}]"
+        try:
+            names = sorted(expand(table["name"]))
+        except KeyError:
+            raise ConfigError(f"{where}.name: is missing") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{where}.name: {error}") from None
+        kind = KINDS.get(str(table.get("kind", defaults.get("kind"))))
+        if kind is None:
+            raise ConfigError(f"{where}.kind: must be one of {', '.join(sorted(KINDS))}")
+        whole = {key: value for key, value in defaults.items() if key in kind.__struct_fields__} | table
+        whole["kind"] = kind.__struct_config__.tag
+        for name in names:
+            if name in consoles:
+                raise ConfigError(f"{where}.name: {name} is configured already")
+            try:
+                check_name(name)
+            except ValueError as error:
+                raise ConfigError(f"{where}.name: {error}") from None
+            consoles[name] = _convert(_filled(whole, name) | {"name": name}, kind, where)
+    return tuple(consoles.values())
+
+
+def _filled(value: Any, name: str) -> Any:
+    """`value` with `{name}` replaced in every text in it."""
+    match value:
+        case str():
+            return value.replace("{name}", name)
+        case list():
+            return [_filled(one, name) for one in value]
+        case dict():
+            return {key: _filled(one, name) for key, one in value.items()}
+        case _:
+            return value
+
+
+def _convert(value: Any, kind: Any, where: str = "") -> Any:
+    """`value` as `kind`.  Raises `ConfigError` that names the key."""
+    try:
+        return msgspec.convert(value, kind, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        key = (where + path.rstrip("`")).lstrip(".")
+        raise ConfigError(f"{key}: {text}" if key else text) from None
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind in (Duration, Size):
+        return kind.parse(value)
+    raise NotImplementedError(f"no rule for {kind}")
+
+
+_ARGUMENT = re.compile(r"(?:^|:)((?:\\.|[^:\\])*)")
+
+
+def is_loopback(description: str) -> bool:
+    """Whether a Twisted server endpoint description can only be reached from this machine.
+
+    Where that cannot be seen from the text (a socket that systemd hands over, a plugin's endpoint), it is no.
+    """
+    kind, *arguments = [re.sub(r"\\(.)", r"\1", part) for part in _ARGUMENT.findall(description)]
+    options: Mapping[str, str] = dict(part.split("=", 1) for part in arguments if "=" in part)
+    if kind == "unix":
+        return True
+    if kind not in ("tcp", "ssl", "tcp6"):
+        return False
+    interface = options.get("interface", "")
+    if interface == "localhost":
+        return True
+    try:
+        return ip_address(interface).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,221 @@
+"""An attachment: one client's place at a console.
+
+It is a cursor and a pace, and owns no queue.  At the head it is a member of a feed and shares everybody's frame;
+behind it (a replay, a pause, a slow network) it reads on from the ring, or from the transcript where the ring
+has let go, with an encoding of its own, for as long as its client's transport takes it.
+
+Made by `Console.attach`; held by the faces' session, which calls `pause` and `resume` as its transport's buffer
+fills and drains, and `leave` when the client is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from consoled.core.faults import ReadOnly
+from consoled.core.seams import Encoding, Flavour, Outlet
+
+if TYPE_CHECKING:
+    from consoled.core.console import Console
+
+CHUNK = 65536
+"""The most stream bytes in one frame."""
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who sits at the other end: for the audit, the notes to others, and `who is here`."""
+
+    user: str
+    host: str
+    face: str
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}"
+
+
+class Attachment:
+    """One client's cursor, pace and right to type."""
+
+    def __init__(
+        self,
+        console: Console,
+        outlet: Outlet,
+        flavour: Flavour,
+        client: Client,
+        *,
+        since: float,
+        at: int,
+        until: int | None,
+        interactive: bool,
+    ) -> None:
+        self.console = console
+        self.client = client
+        self.since = since
+        self.interactive = interactive
+        """Whether the client came to type; false for a tail."""
+        self.typing = False
+        """Whether what it types goes to the node now.  Only `Keyboard` changes it."""
+        self.missed = 0
+        """Bytes that this client never got, because they were kept nowhere any more."""
+        self.bytes_in = 0
+        """Keystrokes of this client that went to the node."""
+        self._outlet = outlet
+        self._flavour = flavour
+        self._until = until
+        self._began = self._cursor = at
+        self._encoding: Encoding | None = flavour()
+        """Our own while behind; None in step, when the feed has it."""
+        self._paused = False
+        self._left = False
+        self._pumping = False
+        self._reading: Deferred[None] | None = None
+
+    @property
+    def cursor(self) -> int:
+        """The offset of the next byte for this client."""
+        return self.console.head if self._encoding is None else self._cursor
+
+    @property
+    def bytes_out(self) -> int:
+        """How much of the stream this client got."""
+        return self.cursor - self._began - self.missed
+
+    @property
+    def outlet(self) -> Outlet:
+        return self._outlet
+
+    # ------------------------------------------------------------------------------------------- pace
+
+    def pause(self) -> None:
+        """The client's transport is full.  Idempotent."""
+        self._paused = True
+        self._fall_behind()
+
+    def resume(self) -> None:
+        """The client's transport takes more.  Idempotent."""
+        self._paused = False
+        self.pump()
+
+    def leave(self) -> None:
+        """The client is gone.  Idempotent."""
+        if self._left:
+            return
+        self._left = True
+        self._fall_behind()
+        if self._reading is not None:
+            self._reading.cancel()
+        self.console.left(self)
+
+    def change_flavour(self, flavour: Flavour) -> None:
+        """Continue the stream at the same place in another encoding."""
+        self._fall_behind()
+        self._flavour = flavour
+        self._encoding = flavour()
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what lies between the cursor and the head while the transport takes it; at the head, join in step."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while not (self._paused or self._left or self._reading or self._encoding is None):
+                self._advance(self._encoding)
+        finally:
+            self._pumping = False
+
+    def _advance(self, encoding: Encoding) -> None:
+        goal = self.console.head if self._until is None else min(self._until, self.console.head)
+        if self._cursor < goal:
+            self._read(encoding, min(CHUNK, goal - self._cursor))
+        elif self._until is None:
+            self._join(encoding)
+        else:
+            self._send(encoding.flush())
+            self._left = True
+            self.console.left(self)
+            self._outlet.finished()
+
+    def _read(self, encoding: Encoding, limit: int) -> None:
+        ring = self.console.ring
+        if self._cursor >= ring.start:
+            self._take(encoding, ring.read(self._cursor, limit))
+            return
+        reading = self.console.transcript.read(self._cursor, limit)
+        self._reading = waiting = reading.addCallbacks(self._was_read, self._was_unreadable)
+        # It may have fired already, in which case the loop in `pump` goes on.
+        if waiting.called and not waiting.paused:
+            self._reading = None
+
+    def _was_read(self, result: tuple[int, bytes]) -> None:
+        self._reading = None
+        at, data = result
+        # Whatever has gone from the disk, the ring's part of it is still at hand.
+        reachable = min(at, self.console.ring.start) if data else self.console.ring.start
+        if reachable > self._cursor:
+            self._skip_to(reachable)
+        if data and reachable == at and self._encoding is not None:
+            self._take(self._encoding, data)
+        self.pump()
+
+    def _was_unreadable(self, failure: Failure) -> None:
+        self._reading = None
+        if self._left:
+            return
+        _log.failure("console {name}: its transcript cannot be read", failure, name=self.console.name)
+        self._skip_to(self.console.ring.start)
+        self.pump()
+
+    def _skip_to(self, offset: int) -> None:
+        count = offset - self._cursor
+        self.missed += count
+        self._cursor = offset
+        self._outlet.missed(count)
+
+    def _take(self, encoding: Encoding, data: bytes) -> None:
+        length, own = self.console.transcript.marks.run(self._cursor, len(data))
+        self._cursor += length
+        if encoding.own_lines or not own:
+            self._send(encoding.encode(data[:length]))
+
+    def _join(self, encoding: Encoding) -> None:
+        feed = self.console.feed(self._flavour, encoding)
+        if feed.encoding.dangling != encoding.dangling:
+            # The others have given up on the unfinished character already.
+            self._send(encoding.flush())
+        self._encoding = None
+        feed.join(self._outlet)
+
+    def _fall_behind(self) -> None:
+        """Leave the feed, if we are in it, with an encoding of our own that is where the feed's is."""
+        if self._encoding is None:
+            self._cursor = self.console.head
+            self._encoding = self._flavour()
+            self._encoding.encode(self.console.leave_feed(self._flavour, self._outlet))
+
+    def _send(self, frame: bytes | None) -> None:
+        if frame is not None:
+            self._outlet.send(frame)
+
+    # ------------------------------------------------------------------------------------------- keys
+
+    def write(self, data: bytes) -> None:
+        """Type `data`.  Raises `ReadOnly`, `LinkDown` or `NodeNotReading`; then nothing reached the node."""
+        if not self.typing:
+            raise ReadOnly
+        self.console.write(data)
+        self.bytes_in += len(data)
+
+    def send_break(self) -> None:
+        """Send a break.  Raises as `write` does, and `NoBreak`."""
+        if not self.typing:
+            raise ReadOnly
+        self.console.send_break(self)

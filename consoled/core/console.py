@@ -1,0 +1,240 @@
+"""One console: its stream, its link, its clients.
+
+A byte from the node comes in through `received` (called by the link), goes into the ring and the transcript and
+then to the feeds; a keystroke comes in through an attachment and goes out through the link.  The hub makes and
+keeps consoles, the faces attach to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import gmtime, strftime
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+
+from consoled.core.attachment import CHUNK, Attachment, Client
+from consoled.core.faults import LinkDown, NoReset, ReadOnly
+from consoled.core.feed import Feed
+from consoled.core.keyboard import Keyboard
+from consoled.core.ring import Ring
+from consoled.core.seams import Clock, Encoding, Flavour, Link, Outlet, Timer, Transcript
+from consoled.core.status import Status, Up, Waiting
+
+RING = 256 * 1024
+"""The newest bytes of each console that are kept in memory, if it has said so many."""
+
+
+class Console:
+    """A node's console as everybody shares it."""
+
+    link: Link
+
+    def __init__(
+        self,
+        name: str,
+        transcript: Transcript,
+        clock: Clock,
+        now: Callable[[], float],
+        *,
+        tag: str = "<ConMan>",
+        on_demand: bool = False,
+        linger: float = 60.0,
+        ring: int = RING,
+        reset: Callable[[], Deferred[str]] | None = None,
+    ) -> None:
+        """`reset` starts the command that resets the node, and fires with how it ended."""
+        self.name = name
+        self.transcript = transcript
+        self.ring = Ring(ring, transcript.head)
+        self.attachments: dict[Attachment, None] = {}
+        self.keyboard = Keyboard(name, self.attachments, lambda: strftime("%m-%d %H:%M", gmtime(now())))
+        self.tag = tag
+        self.last_output: float | None = None
+        """When the node last said something, in seconds since the epoch."""
+        self._clock = clock
+        self._now = now
+        self._on_demand = on_demand
+        self._linger = linger
+        self._reset = reset
+        self._resetting = False
+        self._hang_up: Timer | None = None
+        self._feeds: dict[Flavour, Feed] = {}
+        self._was_up = False
+        self._at_line_start = True
+
+    @property
+    def head(self) -> int:
+        """The offset after the newest byte."""
+        return self.ring.head
+
+    # ------------------------------------------------------------------------------------------- life
+
+    def open(self) -> None:
+        """Begin to hold the console."""
+        self.note("log opened")
+        if not self._on_demand:
+            self.link.open()
+
+    def close(self) -> Deferred[None]:
+        """Hang up, and close the transcript when the node's last byte is in it.  The clients must have gone."""
+        if self._hang_up is not None:
+            self._hang_up.cancel()
+            self._hang_up = None
+        return self.link.close().addCallback(self._close_transcript)
+
+    def _close_transcript(self, _: None) -> Deferred[None]:
+        self.note("log closed")
+        return self.transcript.close()
+
+    def end_clients(self, why: str, code: int) -> None:
+        """Let go of every client, each told why.  `code` as for `Outlet.ended`."""
+        for attachment in list(self.attachments):
+            attachment.outlet.ended(why, code)
+
+    # ------------------------------------------------------------------------------------------- the link calls these
+
+    def received(self, data: bytes) -> None:
+        """The node said `data`."""
+        self.last_output = self._now()
+        if len(data) <= CHUNK:
+            self._publish(data, False)
+        else:
+            for at in range(0, len(data), CHUNK):
+                self._publish(data[at : at + CHUNK], False)
+
+    def changed(self, status: Status) -> None:
+        """The link's state is now `status`: tell the stream if the node came or went."""
+        if isinstance(status, Up):
+            self._was_up = True
+            self.note(f"connected to {self.link.address}")
+        elif self._was_up:
+            self._was_up = False
+            why = f" ({status.why})" if isinstance(status, Waiting) else ""
+            self.note(f"disconnected from {self.link.address}{why}")
+
+    # ------------------------------------------------------------------------------------------- the stream
+
+    def note(self, text: str) -> None:
+        """Put a line of our own into the stream: `<ConMan> Console [x] TEXT at 2026-01-31 23:59:59 UTC.`"""
+        stamp = strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(self._now()))
+        line = f"{self.tag} Console [{self.name}] {text} at {stamp}.\r\n"
+        self._publish((line if self._at_line_start else "\r\n" + line).encode(), True)
+
+    def lost(self, count: int) -> None:
+        """The transcript could not keep the last `count` bytes: mark the place."""
+        self.note(f"log lost {count} bytes before this line")
+
+    def _publish(self, data: bytes, own: bool) -> None:
+        self.ring.append(data)
+        self.transcript.append(data, own)
+        self._at_line_start = data.endswith(b"\n")
+        for feed in list(self._feeds.values()):
+            feed.published(data, own)
+
+    def last_lines(self, count: int) -> Deferred[int]:
+        """Fires with the offset at which the last `count` lines of the stream begin."""
+        head = self.head
+        if count <= 0 or head == self.transcript.start:
+            return succeed(head)
+        before = head - 1
+        if before >= self.ring.start:
+            at, count = self.ring.line_start(before, count)
+            if not count:
+                return succeed(at)
+            before = self.ring.start
+        return self.transcript.line_start(before, count)
+
+    # ------------------------------------------------------------------------------------------- clients
+
+    def attach(
+        self,
+        outlet: Outlet,
+        flavour: Flavour,
+        client: Client,
+        *,
+        at: int | None = None,
+        until: int | None = None,
+        interactive: bool = False,
+    ) -> Attachment:
+        """Give `client` a place at the offset `at` (default: the head).
+
+        With `until` it ends there: `outlet.finished`.  Nothing is sent before the caller says `pump`.
+        """
+        attachment = Attachment(
+            self,
+            outlet,
+            flavour,
+            client,
+            since=self._now(),
+            at=self.head if at is None else at,
+            until=until,
+            interactive=interactive,
+        )
+        self.attachments[attachment] = None
+        if self._hang_up is not None:
+            self._hang_up.cancel()
+            self._hang_up = None
+        if self._on_demand:
+            self.link.open()
+        return attachment
+
+    def left(self, attachment: Attachment) -> None:
+        """Called by the attachment when its client is gone."""
+        self.attachments.pop(attachment, None)
+        if attachment.interactive:
+            self.keyboard.departed(attachment)
+        if self._on_demand and not self.attachments and self._hang_up is None:
+            self._hang_up = self._clock.callLater(self._linger, self._hang_up_now)
+
+    def _hang_up_now(self) -> None:
+        self._hang_up = None
+        self.link.close()
+
+    def feed(self, flavour: Flavour, encoding: Encoding) -> Feed:
+        """The feed of `flavour`; `encoding` becomes its encoding if there is none yet."""
+        feed = self._feeds.get(flavour)
+        if feed is None:
+            feed = self._feeds[flavour] = Feed(encoding, self._clock)
+        return feed
+
+    def leave_feed(self, flavour: Flavour, outlet: Outlet) -> bytes:
+        """Take `outlet` out of its feed.  Returns what dangles there."""
+        feed = self._feeds[flavour]
+        feed.leave(outlet)
+        if not feed.members:
+            del self._feeds[flavour]
+        return feed.encoding.dangling
+
+    # ------------------------------------------------------------------------------------------- towards the node
+
+    def write(self, data: bytes) -> None:
+        """Send keystrokes.  Raises `LinkDown` or `NodeNotReading`."""
+        self.link.write(data)
+
+    def send_break(self, by: Attachment) -> None:
+        """Send a break and note who did.  Raises `LinkDown` or `NoBreak`."""
+        self.link.send_break()
+        self.note(f"break sent by <{by.client}>")
+
+    def reset(self, by: Attachment) -> None:
+        """Run the reset command and note who did.  Raises `ReadOnly` or `NoReset`."""
+        if not by.typing:
+            raise ReadOnly
+        if self._reset is None:
+            raise NoReset(self.name, "no reset_command is configured")
+        if self._resetting:
+            raise NoReset(self.name, "its reset_command is still running")
+        self._resetting = True
+        self.note(f"reset by <{by.client}>")
+        self._reset().addBoth(self._was_reset, by)
+
+    def _was_reset(self, how: str | Failure, by: Attachment) -> None:
+        self._resetting = False
+        how = how.getErrorMessage() if isinstance(how, Failure) else how
+        by.outlet.notice(f"The reset command of console [{self.name}] {how}")
+
+    @property
+    def down(self) -> LinkDown | None:
+        """The fault that typing would meet now, or None while the link is up."""
+        return None if isinstance(self.link.status, Up) else LinkDown(self.name)

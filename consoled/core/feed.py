@@ -1,0 +1,62 @@
+"""A feed: the clients of one flavour that stand at a console's head.
+
+`Console` gives every new piece of the stream to each of its feeds; the feed's one encoding makes one frame of it,
+and that same frame goes to every member.  A client that falls behind leaves the feed and reads at its own pace
+(`attachment`); at the head it joins again.
+"""
+
+from __future__ import annotations
+
+from consoled.core.seams import Clock, Encoding, Outlet, Timer
+
+DANGLING = 0.5
+"""Seconds after which an unfinished character is given up."""
+
+
+class Feed:
+    """Clients in step, and the encoding that they share."""
+
+    def __init__(self, encoding: Encoding, clock: Clock) -> None:
+        self.encoding = encoding
+        self.members: dict[Outlet, None] = {}
+        self._clock = clock
+        self._dangling: Timer | None = None
+
+    def published(self, data: bytes, own: bool) -> None:
+        """The stream went on by `data`: send it to everybody here."""
+        if own and not self.encoding.own_lines:
+            return
+        self._forget_dangling()
+        self._send(self.encoding.encode(data))
+        self._watch_dangling()
+
+    def join(self, outlet: Outlet) -> None:
+        """`outlet` has had everything up to the head, and from here on gets what the others get."""
+        self.members[outlet] = None
+        if self._dangling is None:
+            self._watch_dangling()
+
+    def leave(self, outlet: Outlet) -> None:
+        """`outlet` goes on at its own pace, or not at all.  Harmless for one who is not here."""
+        self.members.pop(outlet, None)
+        if not self.members:
+            self._forget_dangling()
+
+    def _send(self, frame: bytes | None) -> None:
+        if frame is not None:
+            # A copy, because a send can pause its client, which then leaves.
+            for outlet in list(self.members):
+                outlet.send(frame)
+
+    def _watch_dangling(self) -> None:
+        if self.encoding.dangling and self.members:
+            self._dangling = self._clock.callLater(DANGLING, self._give_up)
+
+    def _forget_dangling(self) -> None:
+        if self._dangling is not None:
+            self._dangling.cancel()
+            self._dangling = None
+
+    def _give_up(self) -> None:
+        self._dangling = None
+        self._send(self.encoding.flush())

@@ -1,0 +1,75 @@
+"""The hub: every console by name, and the limit on clients.
+
+`tap` fills and opens it; the faces find consoles in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from consoled.core.console import Console
+from consoled.core.faults import NotMonitored, NotOpen, TooManyClients, UnknownConsole
+
+
+class Hub:
+    """All consoles that this daemon knows; those that the configuration switched off only by name."""
+
+    def __init__(self, max_clients: int = 10_000) -> None:
+        self._max_clients = max_clients
+        self._consoles: dict[str, Console] = {}
+        self._not_monitored: frozenset[str] = frozenset()
+        self._is_open = False
+
+    def __iter__(self) -> Iterator[Console]:
+        return iter(self._consoles.values())
+
+    def __len__(self) -> int:
+        return len(self._consoles)
+
+    @property
+    def clients(self) -> int:
+        """How many are attached, over all consoles."""
+        return sum(len(console.attachments) for console in self)
+
+    def find(self, name: str) -> Console:
+        """The console `name`.  Raises `UnknownConsole` or `NotMonitored`, or `NotOpen` before and after its time."""
+        if not self._is_open:
+            raise NotOpen
+        if name in self._not_monitored:
+            raise NotMonitored(name)
+        try:
+            return self._consoles[name]
+        except KeyError:
+            raise UnknownConsole(name) from None
+
+    def admit(self) -> None:
+        """Ask whether one more client may attach.  Raises `TooManyClients`."""
+        if self.clients >= self._max_clients:
+            raise TooManyClients
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the consoles are held, hence whether clients can come."""
+        return self._is_open
+
+    def open(self, consoles: Mapping[str, Console], not_monitored: Collection[str] = ()) -> None:
+        """Begin to hold `consoles`.  Those `not_monitored` are known by name only."""
+        self._consoles = dict(consoles)
+        self._not_monitored = frozenset(not_monitored)
+        self._is_open = True
+        for console in self:
+            console.open()
+
+    def close(self) -> Deferred[None]:
+        """Tell every client that the service goes away, and hang up everywhere.  Fires when all is closed."""
+        self._is_open = False
+        for console in self:
+            console.end_clients("The console service is shutting down", 1001)
+        return gatherResults([console.close() for console in self], consumeErrors=True).addCallback(lambda _: None)
+
+    def dial_now(self) -> None:
+        """An operator says now: every link that waits dials at once, as far as it gets its turn."""
+        for console in self:
+            console.link.dial_now()

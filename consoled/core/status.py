@@ -1,0 +1,49 @@
+"""How a link is: the five states of `docs/life.md`, as values.
+
+A link makes them, `Console.changed` receives them, and every face shows them.  Times are seconds since the
+epoch (the wall clock, for people); the timers behind them run on the reactor's clock.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """Nobody asked for a connection: switched off, closed, or on demand without a client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialing:
+    """A connection is being made and negotiated, or stands in the queue for its turn."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """Connected and negotiated: bytes flow."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The last attempt failed or the connection was lost; the next attempt comes at `until`."""
+
+    until: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Asked to hang up, and the transport has not gone yet."""
+
+    since: float
+
+
+Status = Off | Dialing | Up | Waiting | Closing
+
+
+def word(status: Status) -> str:
+    """The state's name as every API shows it: `off`, `dialing`, `up`, `waiting` or `closing`."""
+    return type(status).__name__.lower()

@@ -1,0 +1,194 @@
+"""The daemon on one page: `twistd consoled`.
+
+Reads the configuration, makes every part and hands each the others it needs; nobody else imports everything.
+`twisted.plugins.consoled_plugin` names it to twistd.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import txaio
+from twisted.application.service import MultiService
+from twisted.application.strports import service as listener
+from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from consoled import __version__
+from consoled.api.csm import Csm
+from consoled.api.session import Sessions
+from consoled.api.site import make_site
+from consoled.api.upgrade import Road
+from consoled.auth.audit import Audit, to_log
+from consoled.auth.gate import Gate
+from consoled.auth.roles import ROLES
+from consoled.auth.tenants import TenantTable
+from consoled.auth.tokens import TokensFile
+from consoled.backends.link import Link
+from consoled.backends.reset import ResetCommand
+from consoled.config import AnyConsole, Config, ConfigError, load
+from consoled.core.console import Console
+from consoled.core.hub import Hub
+from consoled.descriptors import raise_limit
+from consoled.systemd import Notifier
+from consoled.transcript.archive import Archive
+
+GOODBYE = 2.0
+"""Seconds for the clients to answer their close frames when the daemon stops."""
+
+_log = Logger()
+
+
+class Options(usage.Options):
+    """`twistd consoled`'s own command line."""
+
+    optParameters = [["config", "c", "/etc/consoled/consoled.toml", "The configuration file."]]
+    optFlags = [["check", None, "Check the configuration, say what is wrong with it, and exit."]]
+
+    daemon: Daemon
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"consoled {__version__}")  # noqa: T201
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        from twisted.internet import reactor
+
+        try:
+            config = load(Path(self["config"]).absolute())
+            self.daemon = Daemon(config, reactor)
+        except (ConfigError, OSError, ValueError) as error:
+            raise usage.UsageError(str(error)) from None
+        if self["check"]:
+            print(f"{self['config']}: {len(config.consoles)} consoles, and nothing wrong")  # noqa: T201
+            sys.exit(0)
+
+
+def makeService(options: Options) -> MultiService:
+    """The service that `options` describe."""
+    return options.daemon
+
+
+class Daemon(MultiService):
+    """All parts of one consoled, and their order at start and stop."""
+
+    def __init__(self, config: Config, reactor: Any) -> None:
+        """Make everything, and touch nothing yet.  Raises `OSError` or `ValueError` for what cannot be made."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        txaio.config.loop = reactor  # type: ignore[attr-defined]  # autobahn's timers
+        self._config = config
+        self._reactor = reactor
+        self._turns = DeferredSemaphore(config.hub.max_dials)
+        self._backends = {settings.name: settings.backend(reactor) for settings in config.consoles if settings.enabled}
+        self._archive: Archive | None = None
+        self._hub = Hub(config.hub.max_clients)
+        self._sessions = Sessions()
+        self._audit = Audit(to_log(Logger(namespace="consoled.audit")), time.time)
+        self._tokens: TokensFile | None = None
+        self._notifier: Notifier | None = None
+        self._watchdog: LoopingCall | None = None
+        road = Road(self._sessions, reactor)
+        gate = Gate(self._checkers(), ROLES, TenantTable(config.tenants), self._audit)
+        self._csm = Csm(config.csm, self._hub, gate, self._audit, road, time.time, self._trouble)
+        site = make_site([self._csm])
+        for description in config.http.listen:
+            listener(description, site).setServiceParent(self)
+
+    def _checkers(self) -> list[ICredentialsChecker]:
+        if self._config.auth is None:
+            return [AllowAnonymousAccess()]
+        self._tokens = TokensFile(Path(self._config.auth.tokens), ROLES, self._reactor)
+        return [self._tokens]
+
+    def _trouble(self) -> str | None:
+        """What is wrong with the daemon, for the health page."""
+        troubles = [part.trouble for part in (self._archive, self._tokens) if part is not None and part.trouble]
+        return "; ".join(troubles) or None
+
+    # ------------------------------------------------------------------------------------------- start
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._notifier = Notifier(os.environ)
+        raise_limit(len(self._backends), self._config.hub.max_clients)
+        if self._config.auth is None:
+            _log.warn(
+                "no [auth] is configured: whoever reaches {listen} may do everything",
+                listen=", ".join(self._config.http.listen),
+            )
+        self._archive = archive = Archive.in_reactor(self._config.transcript, self._reactor)
+        self._on_signal(signal.SIGUSR1, archive.reopen)
+        self._on_signal(signal.SIGUSR2, self._hub.dial_now)
+        Deferred.fromCoroutine(self._open(archive)).addErrback(self._broken)
+
+    async def _open(self, archive: Archive) -> None:
+        await archive.start()
+        held = [settings for settings in self._config.consoles if settings.enabled]
+        consoles = await gatherResults([Deferred.fromCoroutine(self._console(archive, settings)) for settings in held])
+        off = [settings.name for settings in self._config.consoles if not settings.enabled]
+        self._hub.open({console.name: console for console in consoles}, off)
+        _log.info(
+            "consoled {version} holds {count} consoles and listens at {listen}",
+            version=__version__,
+            count=len(self._hub),
+            listen=", ".join(self._config.http.listen),
+        )
+        if self._notifier is not None:
+            self._notifier.ready()
+            if self._notifier.watchdog:
+                self._watchdog = LoopingCall(self._notifier.alive)
+                self._watchdog.start(self._notifier.watchdog / 2)
+
+    async def _console(self, archive: Archive, settings: AnyConsole) -> Console:
+        """One console, complete with its transcript and its link."""
+        console: Console
+        transcript = await archive.open(settings.name, lambda count: console.lost(count))
+        console = Console(
+            settings.name,
+            transcript,
+            self._reactor,
+            time.time,
+            tag=self._config.hub.tag,
+            on_demand=settings.on_demand,
+            linger=settings.linger,
+            ring=self._config.hub.ring,
+            reset=ResetCommand(settings.reset_command, self._reactor) if settings.reset_command else None,
+        )
+        backend = self._backends[settings.name]
+        console.link = Link(settings, backend, console, self._reactor, time.time, random.random, self._turns)
+        return console
+
+    def _on_signal(self, number: int, call: Any) -> None:
+        signal.signal(number, lambda *_: self._reactor.callFromThread(call))
+
+    def _broken(self, failure: Failure) -> None:
+        _log.critical("consoled cannot start: {why}", why=failure.getErrorMessage())
+        self._reactor.stop()
+
+    # ------------------------------------------------------------------------------------------- stop
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        """Everything in its order, each with a limit: ten seconds in all."""
+        if self._notifier is not None:
+            self._notifier.stopping()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        await super().stopService()  # type: ignore[no-untyped-call]
+        self._reactor.callLater(GOODBYE, self._sessions.abort)
+        await self._hub.close()
+        if self._archive is not None:
+            await self._archive.close()

@@ -1,0 +1,193 @@
+"""The scribe: carries what all transcripts have to write to one thread, a reactor turn's worth at a time.
+
+`Transcript.append` asks for a visit, which comes at the end of the turn.  The scribe then hands one batch of errands
+over and waits for it, but no longer than its `patience`: on a healthy disk the bytes are in the files before the
+reactor comes to send them to anybody (Twisted runs due calls before it looks at sockets), so a daemon that is killed
+has lost nothing that a client has seen.  When the disk takes longer the scribe is *behind*: it waits no more, has one
+batch under way at a time, and hands over the next when the reactor hears that the last is done.  It is no longer
+behind when a batch was quick and nothing is left to do.
+
+All but the errands' `run` is in the reactor's thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from consoled.core.seams import Clock, Timer
+from consoled.transcript.threads import Worker
+
+log = Logger()
+
+PATIENCE = 0.05
+"""How long, in seconds, the reactor waits for a batch."""
+LOOK = 1.0
+"""How long after a write it is checked that the path still leads to the file that was written."""
+RETRY = 5.0
+"""The pause between attempts to write to a file that could not be written."""
+HUNG = 5.0
+"""A batch that has taken so long is reported as trouble."""
+QUIET = 600.0
+"""The pause between two complaints about a slow disk."""
+_OPENINGS = 64
+
+
+class Errand(Protocol):
+    """Something to do with one console's files."""
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it is worth waiting for."""
+
+    def run(self) -> None:
+        """Do it; called in the writer's thread.  Must not raise."""
+
+    def settle(self) -> None:
+        """It is done; called in the reactor's thread."""
+
+
+class Author(Protocol):
+    """Somebody with something to write."""
+
+    def errand(self) -> Errand:
+        """What there is to do now.  Not asked again before that errand is settled."""
+
+    def due(self) -> None:
+        """The time has come to look at the path, or to try again: ask for a visit."""
+
+
+class Scribe:
+    """Gathers errands, and knows how far behind the disk is."""
+
+    def __init__(self, clock: Clock, worker: Worker, patience: float = PATIENCE) -> None:
+        self.unwritten = 0
+        """The bytes of all transcripts that are not known to be in a file."""
+        self._clock = clock
+        self._worker = worker
+        self._patience = patience
+        self._dirty: dict[Author, None] = {}
+        self._openings: deque[Author] = deque()
+        self._turn: Timer | None = None
+        self._busy = False
+        self._behind = False
+        self._since = 0.0
+        self._next_complaint = 0.0
+        self._written: set[Author] = set()
+        self._failed: set[Author] = set()
+        self._timers: dict[bool, Timer] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is under way."""
+        return self._busy
+
+    @property
+    def hung(self) -> float:
+        """For how many seconds the disk has given no answer, when that is longer than it ever should be; else 0."""
+        silence = self._clock.seconds() - self._since if self._busy else 0.0
+        return silence if silence >= HUNG else 0.0
+
+    def ask(self, author: Author) -> None:
+        """Visit `author` in this turn.  Once is enough."""
+        self._dirty[author] = None
+        self._arrange()
+
+    def ask_opening(self, author: Author) -> None:
+        """Visit `author` soon: there may be thousands of these, and nothing is lost by waiting."""
+        self._openings.append(author)
+        self._arrange()
+
+    def press(self) -> None:
+        """Visit whoever asked now, if the thread is free: the room in memory is needed."""
+        if not self._behind:
+            self._visit()
+
+    def look_later(self, author: Author) -> None:
+        """Call `author.due` within a second or so."""
+        self._written.add(author)
+        self._start_timer(False, LOOK)
+
+    def retry_later(self, author: Author) -> None:
+        """Call `author.due` at the next attempt."""
+        self._failed.add(author)
+        self._start_timer(True, RETRY)
+
+    def stop(self) -> None:
+        """Do nothing any more."""
+        for timer in (*self._timers.values(), self._turn):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._timers = {}
+        self._worker.stop()
+
+    def _arrange(self) -> None:
+        if self._turn is None and not self._busy:
+            self._turn = self._clock.callLater(0, self._visit)
+
+    def _visit(self) -> None:
+        if self._turn is not None:
+            if self._turn.active():
+                self._turn.cancel()
+            self._turn = None
+        if self._busy or not (self._dirty or self._openings):
+            return
+        authors, self._dirty = self._dirty, {}
+        opening = bool(self._openings)
+        for _ in range(min(len(self._openings), _OPENINGS)):
+            authors[self._openings.popleft()] = None
+        errands = [author.errand() for author in authors]
+        wait = not self._behind and not opening and any(errand.urgent for errand in errands)
+        self._busy = True
+        self._since = self._clock.seconds()
+        work = _Batch(self._clock, errands)
+        if self._worker.run(work, self._patience if wait else 0, partial(self._finished, work, wait)):
+            self._finished(work, False)
+
+    def _finished(self, work: _Batch, impatient: bool) -> None:
+        self._busy = False
+        if impatient and not self._behind:
+            self._behind = True
+            if self._since >= self._next_complaint:
+                self._next_complaint = self._since + QUIET
+                log.warn("the disk of the transcripts is slow; what clients see may not be on it yet")
+        for errand in work.errands:
+            errand.settle()
+        if self._behind and not self._dirty and work.took < self._patience / 2:
+            self._behind = False
+        if self._dirty or self._openings:
+            if self._behind:
+                self._visit()
+            else:
+                self._arrange()
+
+    def _start_timer(self, retry: bool, delay: float) -> None:
+        if retry not in self._timers:
+            self._timers[retry] = self._clock.callLater(delay, self._due, retry)
+
+    def _due(self, retry: bool) -> None:
+        del self._timers[retry]
+        if retry:
+            authors, self._failed = self._failed, set()
+        else:
+            authors, self._written = self._written, set()
+        for author in authors:
+            author.due()
+
+
+class _Batch:
+    """One batch; called in the writer's thread."""
+
+    def __init__(self, clock: Clock, errands: list[Errand]) -> None:
+        self.errands = errands
+        self.took = 0.0
+        self._clock = clock
+
+    def __call__(self) -> None:
+        begun = self._clock.seconds()
+        for errand in self.errands:
+            errand.run()
+        self.took = self._clock.seconds() - begun

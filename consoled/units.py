@@ -1,0 +1,58 @@
+"""Durations and sizes as people write them in the configuration: `"90s"`, `"1h 30m"`, `"20 GiB"`.
+
+Called by `config` for every value of these types.  A duration is a `float` of seconds, a size an `int` of
+bytes, so that the rest of the code does sums with them and knows nothing of spelling.
+"""
+
+import re
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+_DURATION_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+
+class Duration(float):
+    """A span of time in seconds, zero or more."""
+
+    @classmethod
+    def parse(cls, value: object) -> "Duration":
+        """From a number of seconds or a text such as `"1h 30m"`.  Raises `ValueError` that shows the forms."""
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{value!r} is not a duration: it must be zero or more")
+            return cls(value)
+        if isinstance(value, str) and value.strip():
+            seconds, at = 0.0, 0
+            while part := _DURATION_PART.match(value, at):
+                seconds += float(part[1]) * _SECONDS[part[2]]
+                at = part.end()
+            if at == len(value):
+                return cls(seconds)
+        raise ValueError(f'{value!r} is not a duration: write a number of seconds or "500ms", "30s", "5m", "1h 30m", "7d"')
+
+
+class Size(int):
+    """A number of bytes, zero or more."""
+
+    @classmethod
+    def parse(cls, value: object) -> "Size":
+        """From a number of bytes or a text such as `"5 MiB"`.  Raises `ValueError` that shows the forms."""
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return cls(value)
+        if isinstance(value, str):
+            found = _SIZE.fullmatch(value)
+            if found and found[2].lower() in _BYTES:
+                return cls(float(found[1]) * _BYTES[found[2].lower()])
+        raise ValueError(f'{value!r} is not a size: write a number of bytes or "64 KiB", "5 MB", "20 GiB"')
