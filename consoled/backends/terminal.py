@@ -59,10 +59,6 @@ class Terminal(FileDescriptor):
             self.waiting += len(data)
             super().write(data)
 
-    def startWriting(self) -> None:
-        if not self._aborting:
-            super().startWriting()
-
     def doRead(self) -> BaseException | None:
         try:
             data = os.read(self._descriptor, _READ_SIZE)

@@ -64,7 +64,7 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.ca:
             trusted = [Certificate(X509.from_cryptography(one)) for one in _certificates(self.ca)]
             roots = trustRootFromCertificates(trusted)
-        creator = optionsForClientTLS(self.server_name or host, trustRoot=roots, extraCertificateOptions=ours)
+        creator = optionsForClientTLS(self.server_name or host, trustRoot=roots, extraCertificateOptions={})
         return wrapClientTLS(creator, endpoint)
 
     def objection(self, transport: Any) -> str:

@@ -174,7 +174,9 @@ class Files:
         changed = not state.intact or state.rotating is not None or state.start != start
         state = replace(state, start=start, born=state.born or self._wall(), rotating=None)
         if goal != start + size:
-            if size and found:
+            if goal == start:  # nothing in it is of the stream
+                self._disk.rename(self.path, self.directory.stray(self.name, start))
+            elif size and found:
                 self._index.replace(replace(state, rotating=(start, goal)))
                 self._disk.rename(self.path, self.directory.segment(self.name, start))
                 closed.append(Segment(start, size, found.st_mtime))

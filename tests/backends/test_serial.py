@@ -363,6 +363,7 @@ def test_close_during_a_break_waits_for_what_was_typed(clock, line):
     line.send_break()
     line.write(b"h")
     line.close()
+    assert not line.transport.aborted
     clock.advance(BREAK)
     clock.advance(BREAK)
     assert (line.transport.written, line.transport.aborted) == (b"h", 1)
