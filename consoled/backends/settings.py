@@ -6,12 +6,25 @@ backend, and the link takes its patience from them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from consoled.core.seams import Backend
+from consoled.core.secret import Secrets
 from consoled.units import Duration
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a backend may use of the daemon."""
+
+    reactor: Any
+    secrets: Secrets
+    state: Path
+    """A directory of the daemon's own for what has to outlive it (host keys that were trusted on first use)."""
 
 
 class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
