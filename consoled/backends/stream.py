@@ -47,7 +47,7 @@ class StreamLine(TransportLine):
             except (OSError, ValueError) as error:
                 return fail(ConnectionError(f"tls: {error}"))
         self._dialed = dialed = Deferred[Line](self._cancelled)
-        # The connection is made before the endpoint says so: there, not here, `_connecting` ends.
+        # The endpoint fires after `connectionMade`, which is soon enough for us: only its failure counts here.
         factory = Factory.forProtocol(lambda: self)
         factory.noisy = False
         self._connecting = connecting = endpoint.connect(factory)

@@ -38,7 +38,11 @@ class TelnetSettings(ConsoleSettings, tag="telnet", frozen=True, kw_only=True):
     address: str
     """`"host:port"`; the name is resolved at each dial, both address families are tried."""
     binary: bool = True
-    """Ask for BINARY (RFC 856), hence for all 256 bytes.  A login host's telnetd stops putting CR before LF then."""
+    """Ask for BINARY (RFC 856), hence for all 256 bytes.
+
+    Without it Enter is CR NUL, and some servers (ser2net) give the node the NUL, too.  With it a login host's telnetd
+    no longer puts CR before LF.
+    """
     keepalive_command: Literal["nop", "ayt"] = "nop"
     """What is sent after `keepalive` of silence.
 

@@ -28,7 +28,7 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The table `tls` of a console.  An empty table asks for TLS with every check."""
 
     ca: str = ""
-    """A PEM file of the authorities that may sign.  Empty: the system's."""
+    """A PEM file of the authorities that may sign.  Empty: the system's, which take a megabyte for each connection."""
     server_name: str = ""
     """The name or IP address that the certificate must bear.  Empty: the host of the console's address."""
     fingerprint: str = ""
@@ -64,7 +64,7 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.ca:
             trusted = [Certificate(X509.from_cryptography(one)) for one in _certificates(self.ca)]
             roots = trustRootFromCertificates(trusted)
-        creator = optionsForClientTLS(self.server_name or host, trustRoot=roots, extraCertificateOptions={})
+        creator = optionsForClientTLS(self.server_name or host, trustRoot=roots, extraCertificateOptions=ours)
         return wrapClientTLS(creator, endpoint)
 
     def objection(self, transport: Any) -> str:

@@ -166,6 +166,15 @@ def test_names_are_resolved_at_each_dial(net) -> None:
     assert [call[0] for call in net.calls] == ["127.0.0.1", "2001:db8::1"]
 
 
+def test_a_lost_line_holds_nothing_of_its_connection(net) -> None:
+    attempt = dial(net)
+    net.accept().hang_up()
+    wire = weakref.ref(net.wires.pop())
+    gc.collect()
+    assert attempt.line
+    assert wire() is None
+
+
 def test_nothing_holds_a_lost_line(net) -> None:
     attempt = dial(net)
     net.accept().hang_up()

@@ -205,6 +205,11 @@ def test_an_option_can_be_turned_off_again_and_that_is_confirmed() -> None:
     assert codec.encode(b"\r") == b"\r\0"
 
 
+def test_a_cr_and_a_nul_with_a_change_of_mode_between_are_no_pair() -> None:
+    codec = codec_of(agreed=False)
+    assert codec.decode(b"\r" + bytes([IAC, WILL, BINARY, IAC, WONT, BINARY]) + b"\0") == b"\r\0"
+
+
 def test_a_loop_over_one_option_is_cut_off_and_others_still_work() -> None:
     codec = codec_of()
     codec.decode(bytes([IAC, DO, TTYPE]) * 1000)
@@ -234,6 +239,9 @@ def test_unanswered_an_option_may_be_turned_off_and_not_on() -> None:
     codec.decode(bytes([IAC, WILL, ECHO, IAC, DONT, BINARY]))
     assert codec.answers() == b""
     assert codec.encode(b"\r") == b"\r\0"
+    codec.decode(bytes([IAC, WONT, BINARY, IAC, WILL, BINARY]))
+    assert codec.answers() == b""
+    assert codec.decode(b"\r\0") == b"\r"
 
 
 def test_after_a_while_a_peer_is_answered_again() -> None:
@@ -276,6 +284,15 @@ def test_a_subnegotiation_of_an_agreed_option_is_told() -> None:
     codec.decode(bytes([IAC, SB, NAWS, 1, IAC, SE]))
     codec.decode(bytes([IAC, SB, IAC, SE]))
     assert told == [(ECHO, b"\x01\xff\x02\xff\x03")]
+
+
+def test_the_longest_subnegotiation() -> None:
+    told: list[bytes] = []
+    codec = TelnetCodec(Now(), subnegotiated=lambda option, data: told.append(data))
+    codec.decode(bytes([IAC, WILL, ECHO]))
+    longest = b"x" * (telnet.LONGEST_SUBNEGOTIATION - 1)
+    assert codec.decode(bytes([IAC, SB, ECHO]) + longest + bytes([IAC, SE]) + b"$ ") == b"$ "
+    assert told == [longest]
 
 
 def test_a_subnegotiation_whose_end_was_forgotten() -> None:

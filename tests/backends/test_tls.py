@@ -24,6 +24,7 @@ from consoled.backends.tls import TlsSettings
 from consoled.backends.unix import UnixSettings
 from tests.backends.stream_fakes import Dial
 
+LIMIT = 10.0
 EVERYTHING = bytes(range(256)) * 256
 
 
@@ -104,13 +105,13 @@ def place(tmp_path: Any) -> Iterator[Place]:
 
 
 def lost(attempt: Dial) -> Deferred[str]:
-    gone: Deferred[str] = Deferred()
+    gone: Deferred[str] = Deferred().addTimeout(LIMIT, reactor)
     attempt.owner.lost = gone.callback
     return gone
 
 
 def output(attempt: Dial, length: int) -> Deferred[None]:
-    enough: Deferred[None] = Deferred()
+    enough: Deferred[None] = Deferred().addTimeout(LIMIT, reactor)
     received = attempt.owner.received
 
     def more(data: bytes) -> None:
@@ -190,9 +191,11 @@ def test_any_certificate_if_told_so(place: Place) -> Any:
 
 
 @pytest_twisted.inlineCallbacks
-def test_our_own_certificate(place: Place) -> Any:
+@pytest.mark.parametrize("pinned", [False, True])
+def test_our_own_certificate(place: Place, pinned: bool) -> Any:
     port = place.listen(clients=True)
-    yield check_echo(place.dial(port=port, ca=place.ca_file, certificate=place.mine_file))
+    trust = {"fingerprint": place.fingerprint} if pinned else {"ca": place.ca_file}
+    yield check_echo(place.dial(port=port, certificate=place.mine_file, **trust))
 
 
 @pytest_twisted.inlineCallbacks
