@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 
 from consoled.api.csm import CsmSettings
-from consoled.nodesets import expand
 from consoled.backends.demo import DemoSettings
 from consoled.backends.process import ProcessSettings
 from consoled.backends.serial_port import SerialSettings
@@ -24,9 +23,10 @@ from consoled.backends.settings import ConsoleSettings
 from consoled.backends.tcp import TcpSettings
 from consoled.backends.telnet import TelnetSettings
 from consoled.backends.unix import UnixSettings
+from consoled.nodesets import expand
 from consoled.transcript.names import check_name
 from consoled.transcript.settings import TranscriptSettings
-from consoled.units import Duration, Size
+from consoled.units import FilePath, Size, units
 
 AnyConsole = TcpSettings | UnixSettings | TelnetSettings | SerialSettings | ProcessSettings | DemoSettings
 KINDS: dict[str, type[ConsoleSettings]] = {kind.__struct_config__.tag: kind for kind in AnyConsole.__args__}
@@ -65,8 +65,8 @@ class HubSettings(_Table, frozen=True, kw_only=True):
 class AuthSettings(_Table, frozen=True, kw_only=True):
     """`[auth]`.  Without it everybody may do everything, and the daemon listens on loopback only."""
 
-    tokens: str
-    """The tokens file, relative to the configuration."""
+    tokens: FilePath
+    """The tokens file."""
 
 
 class Config(_Table, frozen=True, kw_only=True):
@@ -103,32 +103,30 @@ def load(path: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
     try:
-        return _checked(_convert(raw, _File), path.parent)
+        return _checked(_convert(raw, _File, str(path.parent)), str(path.parent))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _checked(file: _File, directory: Path) -> Config:
+def _checked(file: _File, directory: str) -> Config:
     for listen in file.http.listen:
         if file.auth is None and not file.http.insecure and not is_loopback(listen):
             raise ConfigError(
                 f"http.listen: {listen!r} is not known to be loopback, and without [auth] everybody could come in; "
                 "configure [auth], or say http.insecure = true"
             )
-    transcript = msgspec.structs.replace(file.transcript, directory=str(directory / file.transcript.directory))
-    auth = file.auth and msgspec.structs.replace(file.auth, tokens=str(directory / file.auth.tokens))
     return Config(
         http=file.http,
         hub=file.hub,
-        transcript=transcript,
+        transcript=file.transcript,
         csm=file.csm,
-        auth=auth,
+        auth=file.auth,
         tenants=file.tenants,
-        consoles=_consoles(file.console, file.defaults),
+        consoles=_consoles(file.console, file.defaults, directory),
     )
 
 
-def _consoles(tables: list[dict[str, Any]], defaults: dict[str, Any]) -> tuple[AnyConsole, ...]:
+def _consoles(tables: list[dict[str, Any]], defaults: dict[str, Any], directory: str) -> tuple[AnyConsole, ...]:
     known = {field for kind in KINDS.values() for field in kind.__struct_fields__}
     for key in defaults.keys() - known - {"kind"} | defaults.keys() & {"name"}:
         raise ConfigError(f"defaults.{key}: no kind of console has this key")
@@ -153,7 +151,7 @@ def _consoles(tables: list[dict[str, Any]], defaults: dict[str, Any]) -> tuple[A
                 check_name(name)
             except ValueError as error:
                 raise ConfigError(f"{where}.name: {error}") from None
-            consoles[name] = _convert(_filled(whole, name) | {"name": name}, kind, where)
+            consoles[name] = _convert(_filled(whole, name) | {"name": name}, kind, directory, where)
     return tuple(consoles.values())
 
 
@@ -170,20 +168,15 @@ def _filled(value: Any, name: str) -> Any:
             return value
 
 
-def _convert(value: Any, kind: Any, where: str = "") -> Any:
-    """`value` as `kind`.  Raises `ConfigError` that names the key."""
+def _convert(value: Any, kind: Any, directory: str, where: str = "") -> Any:
+    """`value` as `kind`; relative paths begin at `directory`.  Raises `ConfigError` that names the key."""
+
     try:
-        return msgspec.convert(value, kind, dec_hook=_decode)
+        return msgspec.convert(value, kind, dec_hook=units(directory))
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at `$")
         key = (where + path.rstrip("`")).lstrip(".")
         raise ConfigError(f"{key}: {text}" if key else text) from None
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind in (Duration, Size):
-        return kind.parse(value)
-    raise NotImplementedError(f"no rule for {kind}")
 
 
 _ARGUMENT = re.compile(r"(?:^|:)((?:\\.|[^:\\])*)")

@@ -1,10 +1,13 @@
-"""Durations and sizes as people write them in the configuration: `"90s"`, `"1h 30m"`, `"20 GiB"`.
+"""Durations, sizes and paths as people write them in the configuration: `"90s"`, `"20 GiB"`, `"tokens.toml"`.
 
 Called by `config` for every value of these types.  A duration is a `float` of seconds, a size an `int` of
-bytes, so that the rest of the code does sums with them and knows nothing of spelling.
+bytes, a path a `str`, so that the rest of the code does sums with them and knows nothing of spelling.
 """
 
+import os
 import re
+from collections.abc import Callable
+from typing import Any
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {
@@ -40,7 +43,9 @@ class Duration(float):
                 at = part.end()
             if at == len(value):
                 return cls(seconds)
-        raise ValueError(f'{value!r} is not a duration: write a number of seconds or "500ms", "30s", "5m", "1h 30m", "7d"')
+        raise ValueError(
+            f'{value!r} is not a duration: write a number of seconds or "500ms", "30s", "5m", "1h 30m", "7d"'
+        )
 
 
 class Size(int):
@@ -56,3 +61,29 @@ class Size(int):
             if found and found[2].lower() in _BYTES:
                 return cls(float(found[1]) * _BYTES[found[2].lower()])
         raise ValueError(f'{value!r} is not a size: write a number of bytes or "64 KiB", "5 MB", "20 GiB"')
+
+
+class FilePath(str):
+    """A path; in a configuration it is relative to that file."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object, directory: str) -> "FilePath":
+        """From a text; a relative one begins at `directory`, an empty one stays so.  Raises `ValueError`."""
+        if not isinstance(value, str) or "\0" in value:
+            raise ValueError(f"{value!r} is not a path")
+        return cls(os.path.join(directory, value) if value else value)  # noqa: PTH118  # Path would drop a last slash
+
+
+def units(directory: str) -> Callable[[type, Any], Any]:
+    """What msgspec needs to read these types (its `dec_hook`); relative paths begin at `directory`."""
+
+    def decode(kind: type, value: Any) -> Any:
+        if kind is FilePath:
+            return FilePath.parse(value, directory)
+        if kind in (Duration, Size):
+            return kind.parse(value)
+        raise NotImplementedError(f"no rule for {kind}")
+
+    return decode

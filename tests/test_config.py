@@ -177,3 +177,12 @@ def test_behind_a_lock_any_listener_will_do(read, tmp_path):
 def test_ten_thousand_consoles_are_read(read):
     consoles = read('[[console]]\nname = "n[0-9999]"\nkind = "tcp"\naddress = "{name}:1"').consoles
     assert len(consoles) == 10_000
+
+
+def test_files_are_relative_to_the_configuration(read, tmp_path):
+    one, two = read(
+        '[[console]]\nname = "a"\nkind = "tcp"\naddress = "a:1"\ntls = { ca = "ca.pem", certificate = "/etc/c.pem" }\n'
+        '[[console]]\nname = "b"\nkind = "unix"\npath = "b.sock"'
+    ).consoles
+    assert (one.tls.ca, one.tls.certificate, one.tls.key) == (str(tmp_path / "ca.pem"), "/etc/c.pem", "")
+    assert two.path == str(tmp_path / "b.sock")

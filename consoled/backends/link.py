@@ -64,7 +64,7 @@ class Link:
     def address(self) -> str:
         return self._backend.address
 
-    # ------------------------------------------------------------------------------------------- the console calls these
+    # ------------------------------------------------------------------------------------------ the console calls these
 
     def open(self) -> None:
         self._wanted = True

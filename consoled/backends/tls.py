@@ -23,11 +23,13 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, CertificateOptions, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
 
+from consoled.units import FilePath
+
 
 class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The table `tls` of a console.  An empty table asks for TLS with every check."""
 
-    ca: str = ""
+    ca: FilePath = FilePath()
     """A PEM file of the authorities that may sign.  Empty: the system's, which take a megabyte for each connection."""
     server_name: str = ""
     """The name or IP address that the certificate must bear.  Empty: the host of the console's address."""
@@ -35,9 +37,9 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The SHA-256 of the server's certificate, in hex with or without colons: then neither authority nor name count."""
     unsafe_any_certificate: bool = False
     """Take whatever certificate comes: whoever sits between may read and type."""
-    certificate: str = ""
+    certificate: FilePath = FilePath()
     """A PEM file of our own certificate, with its chain."""
-    key: str = ""
+    key: FilePath = FilePath()
     """A PEM file of its key, not encrypted.  Empty: it is in the certificate's file."""
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from consoled.backends.settings import ConsoleSettings
 from consoled.backends.stream import StreamLine
 from consoled.backends.tls import TlsSettings
 from consoled.core.seams import Backend, Line, LineOwner, Refused
+from consoled.units import FilePath
 
 LONGEST_PATH = 107
 """Bytes of a socket's path: `sun_path` of unix(7), without its NUL."""
@@ -29,7 +30,7 @@ LONGEST_ANSWER = 1024
 class UnixSettings(ConsoleSettings, tag="unix", frozen=True, kw_only=True):
     """A console on a Unix stream socket."""
 
-    path: str
+    path: FilePath
     zone_handshake: bool = False
     """Greet zoneadmd before anything else."""
     tls: TlsSettings | None = None

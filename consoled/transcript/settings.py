@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from consoled.units import Duration, Size
+from consoled.units import Duration, FilePath, Size
 
 _MIB = 1 << 20
 
@@ -12,7 +12,7 @@ _MIB = 1 << 20
 class TranscriptSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where transcripts are, how they are cut into segments, and how much of them is kept."""
 
-    directory: str
+    directory: FilePath
     """Where the files are; the active file of a console is `DIRECTORY/console.NAME`."""
     max_size: Size = Size(16 * _MIB)
     """A file that has grown to this size is closed and a new one begun, after a line's end where there is one near."""

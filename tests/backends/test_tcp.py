@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IHostnameResolver
 from zope.interface import implementer
 
 from consoled.backends.tcp import TcpSettings
+from consoled.units import units
 from tests.backends.stream_fakes import Dial, network
 
 EVERYTHING = bytes(range(256))
@@ -35,7 +36,8 @@ def dial(net, **more: object) -> Dial:
 
 
 def test_settings_come_from_a_table() -> None:
-    read = msgspec.convert({"kind": "tcp", "name": "x", "address": "[::1]:23", "tls": {"ca": "/ca.pem"}}, TcpSettings)
+    table = {"kind": "tcp", "name": "x", "address": "[::1]:23", "tls": {"ca": "/ca.pem"}}
+    read = msgspec.convert(table, TcpSettings, dec_hook=units("/"))
     assert read.tls.ca == "/ca.pem"
     with pytest.raises(msgspec.ValidationError, match="no address"):
         msgspec.convert({"kind": "tcp", "name": "x", "address": "bmc1"}, TcpSettings)

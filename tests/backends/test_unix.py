@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError
 
 from consoled.backends.unix import LONGEST_ANSWER, UnixSettings
 from consoled.core.seams import Refused
+from consoled.units import units
 from tests.backends.stream_fakes import Dial, network
 
 
@@ -35,13 +36,15 @@ def test_it_says_where_it_is() -> None:
 @pytest.mark.parametrize("path", ["", "/" + "x" * 107])
 def test_a_path_that_no_socket_can_have(path: str) -> None:
     with pytest.raises(msgspec.ValidationError, match="no socket's path"):
-        msgspec.convert({"kind": "unix", "name": "x", "path": path}, UnixSettings)
+        msgspec.convert({"kind": "unix", "name": "x", "path": path}, UnixSettings, dec_hook=units("/"))
 
 
 def test_tls_must_say_whose_certificate_is_good() -> None:
     with pytest.raises(msgspec.ValidationError, match="server_name"):
-        msgspec.convert({"kind": "unix", "name": "x", "path": "/x", "tls": {}}, UnixSettings)
-    msgspec.convert({"kind": "unix", "name": "x", "path": "/x", "tls": {"server_name": "x1"}}, UnixSettings)
+        msgspec.convert({"kind": "unix", "name": "x", "path": "/x", "tls": {}}, UnixSettings, dec_hook=units("/"))
+    msgspec.convert(
+        {"kind": "unix", "name": "x", "path": "/x", "tls": {"server_name": "x1"}}, UnixSettings, dec_hook=units("/")
+    )
 
 
 def test_without_a_greeting_it_is_usable_at_once(net) -> None:
