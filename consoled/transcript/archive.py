@@ -238,7 +238,7 @@ class _Possession:
     def errand(self) -> _Possession:
         return self
 
-    def due(self) -> None:
+    def due(self, retry: bool) -> None:
         """Never asked for."""
 
     def run(self) -> None:

@@ -14,8 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
 
+from twisted.logger import Logger
+
 from consoled.transcript.disk import Disk, inode
 from consoled.transcript.names import PREFIX, SPARE, check_name, parse_segment, segment_name
+
+log = Logger()
 
 
 class DirectoryInUse(OSError):
@@ -59,6 +63,11 @@ class Survey:
             self._closed[name] = closed
             self._idle[name] = active
 
+    def add(self, name: str, segment: Segment) -> None:
+        """The console's active file has become a closed segment."""
+        with self._lock:
+            self._closed[name] = (*self._closed.get(name, ()), segment)
+
     def forget(self, name: str, gone: Segment) -> None:
         """A segment was removed."""
         with self._lock:
@@ -90,9 +99,10 @@ class Directory:
     def segment(self, name: str, start: int, packed: bool = False) -> str:
         return f"{self.path}/{segment_name(name, start, packed)}"
 
-    def stray(self, name: str, offset: int) -> str:
-        """Where a file goes that somebody has put in the place of the active one."""
-        return f"{self.active(name)}.stray-{offset:020d}"
+    def stray(self, name: str, offset: int | None = None) -> str:
+        """Where bytes go that somebody has put into the active file, or the file that was put in its place."""
+        self.disk.make_directory(f"{self.path}/.stray")
+        return f"{self.path}/.stray/{name}" + (f".{offset:020d}" if offset is not None else "")
 
     def index(self, name: str) -> str:
         return f"{self._index}/{check_name(name)}"
@@ -106,6 +116,7 @@ class Directory:
 
         The answer is the same object for as long as it is the same directory.  Raises `OSError`, `DirectoryInUse`.
         """
+        self.disk.make_directory(self.path)
         self.disk.make_directory(self._index)
         self._take_lock()
         identity = inode(self.disk.stat(self.path))
@@ -124,15 +135,14 @@ class Directory:
     def unpacked(self, name: str, start: int) -> Iterator[bytes]:
         """The bytes of a compressed segment, up to where it is damaged.  Raises `OSError` when it cannot be opened."""
         fd = self.disk.open(self.segment(name, start, True), os.O_RDONLY)
-        with os.fdopen(fd, "rb") as raw, gzip.GzipFile(fileobj=raw) as file:
-            while True:
-                try:
-                    block = file.read(1 << 18)
-                except (EOFError, gzip.BadGzipFile, zlib.error):
-                    return
-                if not block:
-                    return
-                yield block
+        try:
+            with os.fdopen(fd, "rb", closefd=False) as raw, gzip.GzipFile(fileobj=raw) as file:
+                while block := file.read(1 << 18):
+                    yield block
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            log.warn("{path} is damaged", path=self.segment(name, start, True))
+        finally:
+            self.disk.close(fd)
 
     def _take_lock(self) -> None:
         if self._lock >= 0:

@@ -158,6 +158,9 @@ class Index:
         self._size += len(text)
 
     def prune(self, oldest: int, end: int) -> None:
-        """Shorten the file by what is about offsets before `oldest`, if it has grown enough to be worth it."""
+        """Shorten the file by what is about offsets before `oldest`, if that is worth it and can be done."""
         if self._size > _ROOMY + 2 * self._least:
-            self.replace(self.load().between(oldest, end))
+            try:
+                self.replace(self.load().between(oldest, end))
+            except OSError:
+                self._least = self._size  # the long one is as good; try again when it has grown as much again

@@ -3,9 +3,10 @@
 `Transcript.append` asks for a visit, which comes at the end of the turn.  The scribe then hands one batch of errands
 over and waits for it, but no longer than its `patience`: on a healthy disk the bytes are in the files before the
 reactor comes to send them to anybody (Twisted runs due calls before it looks at sockets), so a daemon that is killed
-has lost nothing that a client has seen.  When the disk takes longer the scribe is *behind*: it waits no more, has one
-batch under way at a time, and hands over the next when the reactor hears that the last is done.  It is no longer
-behind when a batch was quick and nothing is left to do.
+has lost nothing that a client has seen.  (Bytes that came in a timed call and not from a socket, as a line of the
+daemon's own may, can be sent in the one look at sockets that comes between.)  When the disk takes longer the scribe is
+*behind*: it waits no more, has one batch under way at a time, and hands over the next when the reactor hears that the
+last is done.  It is no longer behind when a batch was quick and nothing is left to do.
 
 All but the errands' `run` is in the reactor's thread.
 """
@@ -56,8 +57,8 @@ class Author(Protocol):
     def errand(self) -> Errand:
         """What there is to do now.  Not asked again before that errand is settled."""
 
-    def due(self) -> None:
-        """The time has come to look at the path, or to try again: ask for a visit."""
+    def due(self, retry: bool) -> None:
+        """The time has come to look at the path, or to try again: ask for a visit, if it is still wanted."""
 
 
 class Scribe:
@@ -74,6 +75,7 @@ class Scribe:
         self._turn: Timer | None = None
         self._busy = False
         self._behind = False
+        self._stopping = False
         self._since = 0.0
         self._next_complaint = 0.0
         self._written: set[Author] = set()
@@ -117,12 +119,14 @@ class Scribe:
         self._start_timer(True, RETRY)
 
     def stop(self) -> None:
-        """Do nothing any more."""
+        """Do nothing any more, once what is under way and what was asked for is done."""
         for timer in (*self._timers.values(), self._turn):
             if timer is not None and timer.active():
                 timer.cancel()
         self._timers = {}
-        self._worker.stop()
+        self._stopping = True
+        if not self._busy:
+            self._worker.stop()
 
     def _arrange(self) -> None:
         if self._turn is None and not self._busy:
@@ -163,9 +167,11 @@ class Scribe:
                 self._visit()
             else:
                 self._arrange()
+        elif self._stopping:
+            self._worker.stop()
 
     def _start_timer(self, retry: bool, delay: float) -> None:
-        if retry not in self._timers:
+        if retry not in self._timers and not self._stopping:
             self._timers[retry] = self._clock.callLater(delay, self._due, retry)
 
     def _due(self, retry: bool) -> None:
@@ -175,7 +181,7 @@ class Scribe:
         else:
             authors, self._written = self._written, set()
         for author in authors:
-            author.due()
+            author.due(retry)
 
 
 class _Batch:

@@ -1,7 +1,7 @@
 """One console's files: the bytes on disk, cut into segments, and found again after any accident.
 
 The scribe's errands call `write`, `look`, `reopen` and `close` in the writer's thread; `reading` takes the `view` in
-other threads, `upkeep` changes the closed segments in its own.  No Twisted, no waiting, no retries: an `OSError` leaves
+other threads, `upkeep` changes the closed segments in its own.  No reactor, no waiting, no retries: an `OSError` leaves
 `head` exact, and the next `write` goes on from there.
 
 What holds after every system call, so that the process may die at any:
@@ -31,14 +31,14 @@ from threading import Lock
 from twisted.logger import Logger
 
 from consoled.transcript.directory import Directory, Segment, Survey
-from consoled.transcript.disk import inode
+from consoled.transcript.disk import inode, write_whole
 from consoled.transcript.index import Index, Range, State
 from consoled.transcript.names import check_name
 
 log = Logger()
 
 _NEAR = 4096
-"""How far beyond the size limit a line's end may be to cut there."""
+"""How far from the size limit, in bytes, a line's end may be to cut there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +156,10 @@ class Files:
         known = self.known
         survey = self.directory.prepare()
         ours = survey is self._survey
-        closed = list(self.view.closed if ours else survey.closed(self.name))
-        before = len(closed)
         state = self._index.load()
         found = self._active(ours)
         size = found.st_size if found else 0
-        start, goal = self._starting_point(state, closed, ours)
+        start, goal = self._starting_point(state, survey)
         shift, floor = self.view.shift, self.view.floor
         goal = max(goal, start + size, state.head)
         if ours:
@@ -171,17 +169,19 @@ class Files:
             floor = self.head
             goal = max(goal, self._end)
             shift = goal - floor
+        if ours and goal < start + size:
+            self._cut(goal - start)
+            size = goal - start
         changed = not state.intact or state.rotating is not None or state.start != start
         state = replace(state, start=start, born=state.born or self._wall(), rotating=None)
         if goal != start + size:
-            if goal == start:  # nothing in it is of the stream
-                self._disk.rename(self.path, self.directory.stray(self.name, start))
-            elif size and found:
+            if size and found:
                 self._index.replace(replace(state, rotating=(start, goal)))
                 self._disk.rename(self.path, self.directory.segment(self.name, start))
-                closed.append(Segment(start, size, found.st_mtime))
+                self._add(survey, Segment(start, size, found.st_mtime))
             start, size, changed = goal, 0, True
             state = replace(state, start=start, born=self._wall())
+        closed = self._closed(survey)
         oldest = closed[0].start if closed else start
         if state.marks and (state.marks[0][1] <= oldest or state.marks[-1][1] > goal):
             changed = True
@@ -194,8 +194,7 @@ class Files:
             self._disk.close(fd)
             raise OSError(errno.EBUSY, "changed while it was being opened", self.path)
         with self._changing:
-            kept = self.view.closed if ours else tuple(closed[:before])
-            self.view = View((*kept, *closed[before:]), start, inode(info), shift, floor)
+            self.view = View(self._closed(survey), start, inode(info), shift, floor)
         survey.claim(self.name)
         self._survey = survey
         self._fd, self._end, self._born, self._full = fd, start + size, state.born, False
@@ -217,13 +216,29 @@ class Files:
             return None
         return info
 
-    def _starting_point(self, state: State, closed: list[Segment], ours: bool) -> tuple[int, int]:
-        """Where the active file starts, and the least offset that the next byte may have.
+    def _cut(self, size: int) -> None:
+        """Put away what somebody has appended to the active file: what it has beyond `size` bytes."""
+        stray = self.directory.stray(self.name)
+        log.warn("{path} was written to by somebody; that is now in {stray}", path=self.path, stray=stray)
+        fd = self._disk.open(self.path, os.O_RDWR)
+        try:
+            target = self._disk.open(stray, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            try:
+                at = size
+                while block := self._disk.pread(fd, 1 << 18, at):
+                    write_whole(self._disk, target, block)
+                    at += len(block)
+            finally:
+                self._disk.close(target)
+            self._disk.truncate(fd, size)
+        finally:
+            self._disk.close(fd)
 
-        Adds to `closed` what a rotation that was not completed has left.
-        """
+    def _starting_point(self, state: State, survey: Survey) -> tuple[int, int]:
+        """Where the active file starts, and the least offset that the next byte may have."""
+        closed = self._closed(survey)
         start = state.start
-        if start is None and ours:
+        if start is None and survey is self._survey:
             start = self.view.start
         if state.rotating is not None:
             start, following = state.rotating
@@ -232,11 +247,22 @@ class Files:
                     info = self._disk.stat(self.directory.segment(self.name, start))
                 except FileNotFoundError:
                     return start, following  # announced, and not begun
-                closed.append(Segment(start, info.st_size, info.st_mtime))
+                self._add(survey, Segment(start, info.st_size, info.st_mtime))
             return following, following
         if start is None or (closed and closed[-1].start >= start):
             start = self._end_of(closed[-1]) if closed else 0
         return start, start
+
+    def _closed(self, survey: Survey) -> tuple[Segment, ...]:
+        return self.view.closed if survey is self._survey else survey.closed(self.name)
+
+    def _add(self, survey: Survey, segment: Segment) -> None:
+        """The active file has become a closed segment; what follows may still go wrong, but this is done."""
+        if survey is self._survey:
+            with self._changing:
+                self.view = replace(self.view, closed=(*self.view.closed, segment))
+        else:
+            survey.add(self.name, segment)
 
     def _end_of(self, segment: Segment) -> int:
         if not segment.packed:
@@ -288,21 +314,24 @@ class Files:
         room = max(self._max_size - self.size, 0)
         if len(data) - at <= room:
             return len(data) - at, False
-        cut = data.rfind(b"\n", at, at + room) + 1 or data.find(b"\n", at + room, at + room + _NEAR) + 1
+        cut = (
+            data.rfind(b"\n", max(at, at + room - _NEAR), at + room) + 1
+            or data.find(b"\n", at + room, at + room + _NEAR) + 1
+        )
         return (cut - at if cut else room), True
 
     def _recovered(self, before: int, taken: int) -> bool:
         """The file was `before` bytes long, not `size`, when `taken` bytes came in: somebody has cut it or added to it.
 
-        Puts a new start at the head.  False if the bytes must be written once more.
+        False if the bytes must be written once more.
         """
-        log.warn("{path} was written or cut by somebody; the stream goes on in a new file", path=self.path)
         try:
             if before == 0:  # copied and truncated; what is in the file now is what we just wrote
                 self._index.append(f"start {self._end} {int(self._wall())}")
                 with self._changing:
                     self.view = replace(self.view, start=self._end)
                 self._born = self._wall()
+                log.warn("{path} was truncated by somebody; its stream goes on from there", path=self.path)
                 return True
         except OSError:
             self._disk.truncate(self._fd, before)
@@ -341,11 +370,10 @@ class Files:
     def _begin(self, following: int, lost: bool) -> None:
         start, size, end, now = self.view.start, self.size, self._end, self._wall()
         fd = self._fd
-        closed: tuple[Segment, ...] = ()
-        if size:
+        if size and self._survey is not None:
             self._index.append(f"rotate {start} {following}")
             self._disk.rename(self.path, self.directory.segment(self.name, start))
-            closed = (Segment(start, size, now),)
+            self._add(self._survey, Segment(start, size, now))
         notes = [f"lost {end} {following}"] if lost else []
         self._index.append(*notes, f"start {following} {int(now)}")
         if size:
@@ -353,8 +381,7 @@ class Files:
             fd = self._disk.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
         now_active = inode(self._disk.fstat(fd))
         with self._changing:
-            view = self.view
-            self.view = replace(view, closed=view.closed + closed, start=following, inode=now_active)
+            self.view = replace(self.view, start=following, inode=now_active)
         if fd != self._fd:
             self._drop()
         self._fd, self._end, self._born, self._full = fd, following, now, False

@@ -149,7 +149,7 @@ class Transcript:
     def reopen(self) -> None:
         """Open what the path leads to now: SIGUSR1."""
         self._reopen = True
-        self._ask()
+        self._desk.scribe.ask_opening(self)
 
     def look(self) -> None:
         """Check the path and the age of the file soon."""
@@ -183,9 +183,10 @@ class Transcript:
             self.files, self._settled, unwritten.written, unwritten.head, data, own, look, reopen, self.closing
         )
 
-    def due(self) -> None:
+    def due(self, retry: bool) -> None:
         """A second after a write, or a while after a failure."""
-        self.look()
+        if retry or self._trouble is None:
+            self.look()
 
     # ------------------------------------------------------------------------------------------------- our own
 

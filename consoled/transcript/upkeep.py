@@ -82,7 +82,7 @@ class Upkeep:
         for segment in files.view.closed:
             if self.stopping:
                 return
-            if not segment.packed:
+            if not segment.packed and segment.start < files.view.start:  # not in the middle of its rotation
                 try:
                     packed = self._pack(files.name, segment)
                 except FileNotFoundError:
