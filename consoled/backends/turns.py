@@ -1,0 +1,123 @@
+"""Turns: who may dial when, so that a fleet is not dialled in one moment and the dead do not stand before the living.
+
+Every link asks for a turn before each attempt.  Most attempts are over in no time, one way or the other, and an
+address where nobody answers takes its whole time limit: so an attempt blocks the queue only while it is *young*, and
+a thousand dead BMCs delay a live one by `thousand / YOUNG dials at once * half a second`.  Links whose last attempt
+failed stand behind those that are new or have just lost a good connection, and never take the last quarter of the
+places.  Consoles that share a host (the ports of a terminal server) share that host's few places.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from consoled.core.seams import Clock
+
+YOUNG = 0.5
+"""Seconds after which an attempt no longer blocks the queue."""
+OLD = 8
+"""How many attempts may be under way for each that may be young."""
+
+_Result = TypeVar("_Result")
+
+
+class _Turn:
+    """One link's place in the queue, then its attempt."""
+
+    __slots__ = ("again", "come", "host")
+
+    def __init__(self, host: str, again: bool, come: Deferred[None]) -> None:
+        self.host = host
+        self.again = again
+        self.come = come
+
+
+class Turns:
+    """One queue for all links of the daemon."""
+
+    def __init__(self, clock: Clock, young: int, each_host: int) -> None:
+        """At most `young` attempts younger than half a second at once, `each_host` of any age to one host."""
+        self._clock = clock
+        self._free_young = young
+        self._most = self._free = young * OLD
+        self._each_host = each_host
+        self._at: Counter[str] = Counter()
+        self._new: deque[_Turn] = deque()
+        self._again: deque[_Turn] = deque()
+        self._parked: dict[str, deque[_Turn]] = {}
+
+    def run(self, host: str, again: bool, attempt: Callable[[], Deferred[_Result]]) -> Deferred[_Result]:
+        """Call `attempt` when its turn comes; fires as it does.
+
+        `host` is whose places it takes, empty for nobody's; `again` says that the last attempt failed.  Cancelling
+        leaves the queue, or cancels the attempt.
+        """
+        turn: _Turn
+        come: Deferred[None] = Deferred(lambda _: self._left(turn))
+        turn = _Turn(host, again, come)
+        (self._again if again else self._new).append(turn)
+        result = come.addCallback(lambda _: self._begin(turn, attempt))
+        self._call_next()
+        return result
+
+    def _begin(self, turn: _Turn, attempt: Callable[[], Deferred[_Result]]) -> Deferred[_Result]:
+        growing_up = self._clock.callLater(YOUNG, self._grown)
+
+        def over(result: object) -> object:
+            if growing_up.active():
+                growing_up.cancel()
+                self._free_young += 1
+            self._free += 1
+            self._vacate(turn.host)
+            self._call_next()
+            return result
+
+        return maybeDeferred(attempt).addBoth(over)
+
+    def _grown(self) -> None:
+        self._free_young += 1
+        self._call_next()
+
+    def _call_next(self) -> None:
+        while self._free_young and self._free:
+            turn = self._pick()
+            if turn is None:
+                return
+            self._free_young -= 1
+            self._free -= 1
+            if turn.host:
+                self._at[turn.host] += 1
+            turn.come.callback(None)
+
+    def _pick(self) -> _Turn | None:
+        """The first in the queue whose host has a place; those before it are put aside until theirs has."""
+        while self._new or (self._again and self._free > self._most // 4):
+            turn = (self._new or self._again).popleft()
+            if not turn.host or self._at[turn.host] < self._each_host:
+                return turn
+            self._parked.setdefault(turn.host, deque()).append(turn)
+        return None
+
+    def _vacate(self, host: str) -> None:
+        if not host:
+            return
+        self._at[host] -= 1
+        if not self._at[host]:
+            del self._at[host]
+        if parked := self._parked.get(host):
+            turn = parked.popleft()
+            (self._again if turn.again else self._new).appendleft(turn)
+            if not parked:
+                del self._parked[host]
+
+    def _left(self, turn: _Turn) -> None:
+        for queue in (self._new, self._again, self._parked.get(turn.host, self._new)):
+            if turn in queue:
+                queue.remove(turn)
+                break
+        if not self._parked.get(turn.host, True):
+            del self._parked[turn.host]
