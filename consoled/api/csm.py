@@ -13,11 +13,14 @@ from time import gmtime, strftime
 from typing import Literal
 
 import msgspec
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from consoled.api.answers import answer, refuse
-from consoled.api.conman import Interact, Tail
+from consoled.api.conman import Interact
+from consoled.api.tail import Recorder, Tail
 from consoled.api.upgrade import HttpRefusal, Road, demand_upgrade
 from consoled.core.access import Audit, CannotKnow, Forbidden, Gate, Knock, Scope, Unauthenticated, User
 from consoled.core.attachment import Attachment, Client
@@ -95,8 +98,10 @@ class Csm:
             self._road.take(request, self._tail(request, node), self._refuse)
         elif verb == b"health":
             answer(request, 200, self._health())
+        elif verb == b"liveness" or self._hub.is_open:
+            answer(request, 204)
         else:
-            answer(request, 204 if verb == b"liveness" or self._hub.is_open else 503)
+            self._refuse(request, NotOpen())
         return True
 
     # ------------------------------------------------------------------------------------------- decisions
@@ -105,38 +110,37 @@ class Csm:
         user, scope, console = await self._admit(request, "interact", node)
         demand_upgrade(request)
         self._hub.admit()
-        session = Interact(
+        return Interact(
             console,
             self._client(user, request),
-            left=self._recorder(user, "interact"),
+            self._recorder(user, "interact"),
             permit=lambda verb: scope.require(verb, console.name),
         )
-        self._audit.attached(user, "interact", console.name)
-        return session
 
     async def _tail(self, request: Request, node: bytes) -> Tail:
         user, _, console = await self._admit(request, "tail", node)
         lines = self._lines(request)
-        demand_upgrade(request)
-        self._hub.admit()
-        at = await console.last_lines(lines)
         follow = _header(request, b"cray-console-follow").lower() == "true"
-        self._audit.attached(user, "tail", console.name)
-        return Tail(console, self._client(user, request), at=at, follow=follow, left=self._recorder(user, "tail"))
+        demand_upgrade(request)
+        at = await console.last_lines(lines)
+        self._hub.find(console.name)  # it may have closed meanwhile
+        self._hub.admit()
+        return Tail(console, self._client(user, request), self._recorder(user, "tail"), at=at, follow=follow)
 
     async def _admit(
         self, request: Request, verb: Literal["interact", "tail"], node: bytes
     ) -> tuple[User, Scope, Console]:
         """Who, what, where, in the order that tells a stranger nothing."""
         headers = request.requestHeaders
-        origin = str(request.getClientAddress().host)
-        user = await self._gate.login(Knock(origin, tuple(headers.getRawHeaders(b"authorization") or ())))
+        authorization = tuple(headers.getRawHeaders(b"authorization") or ())
+        user = await self._gate.login(Knock(":".join(_peer(request)), authorization))
         scope = await self._gate.authorise(user, verb, headers.getRawHeaders(b"cray-tenant-name") or ())
         name = _name(node)
         try:
             console = self._hub.find(name)
         except NotMonitored:
-            self._require(scope, verb, name)
+            if self._settings.hide_forbidden:
+                self._require(scope, verb, name)
             raise
         self._require(scope, verb, name)
         return user, scope, console
@@ -154,22 +158,27 @@ class Csm:
         if not text:
             return DEFAULT_LINES
         limit = self._settings.max_lines
-        if not (text.isascii() and text.isdigit()) or len(text) > len(str(limit)) or int(text) > limit:
+        lines = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+        if not 0 <= lines <= limit:
             raise HttpRefusal(400, f"Cray-Console-Lines must be a whole number from 0 to {limit}")
-        return int(text)
+        return lines
 
     @staticmethod
     def _client(user: User, request: Request) -> Client:
-        return Client(user.name, str(request.getClientAddress().host), "csm")
+        return Client(user.name, _peer(request)[0], "csm")
 
-    def _recorder(self, user: User, verb: Literal["interact", "tail"]) -> Callable[[Attachment], None]:
-        def left(attachment: Attachment) -> None:
-            seconds = self._now() - attachment.since
-            self._audit.detached(
-                user, verb, attachment.console.name, seconds, attachment.bytes_out, attachment.bytes_in
-            )
+    def _recorder(self, user: User, verb: Literal["interact", "tail"]) -> Recorder:
+        def attached(attachment: Attachment) -> Callable[[], None]:
+            name = attachment.console.name
 
-        return left
+            def detached() -> None:
+                seconds = self._now() - attachment.since
+                self._audit.detached(user, verb, name, seconds, attachment.bytes_out, attachment.bytes_in)
+
+            self._audit.attached(user, verb, name)
+            return detached
+
+        return attached
 
     # ------------------------------------------------------------------------------------------- refusals
 
@@ -195,7 +204,7 @@ class Csm:
             case Fault():
                 status = 409
             case _:
-                _log.error("an upgrade request failed: {error!r}", error=error)
+                _log.failure("an upgrade request failed", Failure(error))
                 refuse(request, 500, "Internal error")
                 return
         refuse(request, status, str(error), headers)
@@ -221,6 +230,14 @@ class Csm:
             "time": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(self._now())),
             **{f"links_{state}": str(count) for state, count in sorted(states.items())},
         }
+
+
+def _peer(request: Request) -> tuple[str, ...]:
+    """Where the client comes from: its host and, unless that is a local socket, its port."""
+    address = request.getClientAddress()
+    if isinstance(address, IPv4Address | IPv6Address):
+        return address.host, str(address.port)
+    return ("local",)
 
 
 def _header(request: Request, name: bytes) -> str:

@@ -51,11 +51,6 @@ class Escapes:
         if keys:
             yield bytes(keys)
 
-    def flush(self) -> bytes:
-        """The prefix that was held back, if any, as plain input."""
-        held, self._held = self._held, b""
-        return held
-
 
 HELP = (
     ("&?", "Display this help message"),

@@ -6,11 +6,14 @@ the transport with its pace.  What is said is the business of the `Conversation`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
+import txaio
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.util import encode_truncate
 from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
 from zope.interface import implementer
 
 MESSAGE_LIMIT = 65536
@@ -21,6 +24,8 @@ PING_PATIENCE = 150.0
 that a slow client has not read yet."""
 CLOSING_PATIENCE = 30.0
 """Seconds for a client to read what was sent before the close frame, and to answer that."""
+
+_log = Logger()
 
 
 class Conversation(Protocol):
@@ -39,18 +44,21 @@ class Conversation(Protocol):
         """The client's transport takes more.  May be repeated."""
 
     def closed(self) -> None:
-        """The session is over, whoever ended it.  Called once."""
+        """The session is over, whoever ended it: nothing more can be said.  Called once."""
 
 
 @implementer(IPushProducer)
 class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not typed strictly
     """Joins one WebSocket to one conversation."""
 
-    def __init__(self, conversation: Conversation, subprotocol: str | None = None) -> None:
+    def __init__(self, conversation: Conversation) -> None:
         super().__init__()
+        self.full = False
+        """Whether the client does not read: what is not paced by the conversation should not be sent now."""
         self._conversation = conversation
-        self._subprotocol = subprotocol
         self._opened = False
+        self._pinged: bytes | None = None
+        self._dropping: Any = None
 
     # The conversation calls these.
 
@@ -61,13 +69,9 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
 
     def end(self, code: int, reason: str) -> None:
         """Begin the closing handshake (RFC 6455 section 7.1.2); what was sent before arrives before it."""
-        if self.state == self.STATE_OPEN:
-            self.sendCloseFrame(code=code, reasonUtf8=encode_truncate(reason, 123))
+        self.sendCloseFrame(code, encode_truncate(reason, 123))
 
     # autobahn calls these.
-
-    def onConnect(self, request: Any) -> str | None:
-        return self._subprotocol
 
     def onOpen(self) -> None:
         # The HTTP channel had made itself the producer of this transport.
@@ -75,29 +79,64 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
         self.transport.registerProducer(self, True)
         self._opened = True
         self.factory.sessions.add(self)
-        self._conversation.opened(self)
+        self._tell(self._conversation.opened, self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         # autobahn delivers messages while our close frame is under way; whoever left types no more.
         if self.state == self.STATE_OPEN:
-            self._conversation.said(payload, isBinary)
+            self._tell(self._conversation.said, payload, isBinary)
+
+    def onPing(self, payload: bytes) -> None:
+        # Of the pings of a client that does not read, only the last is answered (RFC 6455 section 5.5.3).
+        if self.full:
+            self._pinged = payload
+        else:
+            self.sendPong(payload)
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        self._over()
+
+    def dropConnection(self, abort: bool = False) -> None:
+        if not abort and self._dropping is None:
+            call_later = txaio.call_later  # type: ignore[attr-defined]  # txaio puts it there when it knows the framework
+            self._dropping = call_later(CLOSING_PATIENCE, self.transport.abortConnection)
+        super().dropConnection(abort)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        if self._dropping is not None and self._dropping.active():
+            self._dropping.cancel()
         self.factory.sessions.discard(self)
-        if self._opened:
-            self._opened = False
-            self._conversation.closed()
+        self._over()
 
-    # The transport calls these, again and again on every write past its buffer.
+    # The transport calls these, the first again and again on every write past its buffer.
 
     def pauseProducing(self) -> None:
+        self.full = True
         self._conversation.paused()
 
     def resumeProducing(self) -> None:
-        self._conversation.resumed()
+        self.full = False
+        if self._pinged is not None:
+            pinged, self._pinged = self._pinged, None
+            self.sendPong(pinged)
+        self._tell(self._conversation.resumed)
 
     def stopProducing(self) -> None:
-        self._conversation.paused()
+        """The transport is gone; `onClose` follows."""
+
+    def _over(self) -> None:
+        if self._opened:
+            self._opened = False
+            self._tell(self._conversation.closed)
+
+    def _tell(self, event: Callable[..., None], *details: object) -> None:
+        """Tell the conversation.  Its accidents are its own session's end, and nobody else's."""
+        try:
+            event(*details)
+        except Exception:
+            _log.failure("a session failed")
+            self.end(1011, "Internal error")
 
 
 class Sessions(WebSocketServerFactory):  # type: ignore[misc]
@@ -117,8 +156,6 @@ class Sessions(WebSocketServerFactory):  # type: ignore[misc]
             openHandshakeTimeout=5,
             closeHandshakeTimeout=CLOSING_PATIENCE,
             tcpNoDelay=True,
-            # Who may come in was decided by the portal before the upgrade.
-            allowNullOrigin=True,
         )
 
     def abort(self) -> None:

@@ -6,7 +6,8 @@ The faces are asked in their order; each takes the decoded path segments or pass
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from io import BytesIO
+from typing import Any, Protocol
 
 from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import Resource
@@ -36,7 +37,7 @@ class Faces(Resource):
 
     def render(self, request: Request) -> int:
         path = list(request.postpath or ())
-        # A gateway that rewrites a prefix likes to leave a second slash.
+        # A gateway that rewrites a prefix is apt to leave a second slash.
         while path and not path[0]:
             del path[0]
         if not any(face.took(request, path) for face in self._faces):
@@ -44,12 +45,22 @@ class Faces(Resource):
         return NOT_DONE_YET
 
 
-def make_site(faces: Sequence[Face]) -> Site:
-    """The site of these faces."""
-    site = _QuietSite(Faces(faces), timeout=IDLE)
+def make_site(faces: Sequence[Face], reactor: Any = None) -> Site:
+    """The site of these faces.  `reactor` tells the time (default: Twisted's own)."""
+    site = _QuietSite(Faces(faces), _BodilessRequest, timeout=IDLE, reactor=reactor)
     site.displayTracebacks = False
     site.noisy = False
     return site
+
+
+class _BodilessRequest(Request):
+    """Lets go of a request's body: no face wants one, and it may be of any length."""
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        pass
 
 
 class _QuietSite(Site):

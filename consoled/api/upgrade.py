@@ -10,15 +10,18 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 from autobahn.twisted.resource import WebSocketResource
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.http_headers import Headers
+from twisted.web.server import Request
 
 from consoled.api.session import Conversation, Session, Sessions
+from consoled.core.faults import Fault
 from consoled.core.seams import Clock
 
 DECISION = 4.0
@@ -48,7 +51,7 @@ class Road:
         request: Request,
         decision: Coroutine[Any, Any, Conversation],
         refuse: Callable[[Request, Exception], None],
-    ) -> int:
+    ) -> None:
         """Await `decision`, then open a session for its conversation, or `refuse` with what it raised.
 
         The decision is cancelled when the client leaves, and when it takes too long: then `refuse` gets a
@@ -68,7 +71,7 @@ class Road:
 
         def refused(failure: Failure) -> None:
             if gone:
-                failure.trap(CancelledError)
+                failure.trap(CancelledError, Fault)
             elif isinstance(failure.value, Exception):
                 refuse(request, failure.value)
 
@@ -79,29 +82,36 @@ class Road:
         request.notifyFinish().addErrback(left)
         deciding.addTimeout(DECISION, self._clock, _too_slow)
         deciding.addCallbacks(decided, refused).addErrback(broken)
-        return NOT_DONE_YET
 
     def _open(self, request: Request, conversation: Conversation) -> None:
-        self._protect(request)
-        WebSocketResource(_OneSession(self._sessions, conversation)).render(request)
+        session = Session(conversation)
+        session.factory = self._sessions
+        # autobahn parses the request again and logs it: it gets a handshake without secrets or anything to object to.
+        request.uri = b"/"
+        request.requestHeaders = Headers(
+            {
+                b"Host": [b"consoled"],
+                b"Upgrade": [b"websocket"],
+                b"Connection": [b"Upgrade"],
+                b"Sec-WebSocket-Version": [b"13"],
+                b"Sec-WebSocket-Key": request.requestHeaders.getRawHeaders(b"sec-websocket-key") or [],
+            }
+        )
+        # A hasty client's first messages have come with its request, or since: the HTTP channel has kept them.
+        channel: Any = request.channel
+        request.content = BytesIO(b"".join(channel._dataBuffer))
+        channel.rawDataReceived = session.dataReceived
+        WebSocketResource(_One(session)).render(request)
 
-    @staticmethod
-    def _protect(request: Request) -> None:
-        """Keep what autobahn reads again free of what only the portal was to see."""
-        request.requestHeaders.removeHeader(b"authorization")
 
+class _One:
+    """A factory of the one session that is there already."""
 
-class _OneSession:
-    """A factory that mints one protocol, which already holds its conversation."""
-
-    def __init__(self, sessions: Sessions, conversation: Conversation) -> None:
-        self._sessions = sessions
-        self._conversation = conversation
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def buildProtocol(self, _: object) -> Session:
-        session = Session(self._conversation)
-        session.factory = self._sessions
-        return session
+        return self._session
 
 
 def demand_upgrade(request: Request) -> None:

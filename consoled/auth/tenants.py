@@ -10,8 +10,8 @@ from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from consoled.nodesets import expand
 from consoled.core.access import Forbidden
+from consoled.nodesets import expand
 
 # The pattern by which CSM's gateway admits names (C-TENANT-6).
 TENANT: Final = r"^[a-z0-9][a-z0-9\-.]{1,251}[a-z0-9]\Z"

@@ -1,0 +1,78 @@
+"""The flavours: however the stream is cut, the same comes out."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
+
+from consoled.api.frames import Raw, Text, binary_frame, quiet_text, text_frame
+
+pieces = st.lists(
+    st.one_of(
+        st.binary(max_size=20), st.text(max_size=10).map(str.encode), st.sampled_from([b"\xe2", b"\x82", b"\xac"])
+    )
+)
+
+
+def parse(wire: bytes) -> list[Frame]:
+    """The frames, by another implementation."""
+    reader, frames = StreamReader(), []
+    reader.feed_data(wire)
+    reader.feed_eof()
+    while reader.buffer:
+        parsing = Frame.parse(reader.read_exact, mask=False, max_size=2**20)
+        try:
+            while True:
+                next(parsing)
+        except StopIteration as done:
+            frames.append(done.value)
+    return frames
+
+
+@given(pieces)
+def test_text_is_the_same_however_the_stream_is_cut(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+    text = Text()
+    frames = [text.encode(piece) for piece in pieces]
+    dangling = text.dangling
+    assert whole.endswith(dangling)
+    frames.append(text.flush())
+    assert text.dangling == b""
+    sent = parse(b"".join(frame for frame in frames if frame is not None))
+    assert all(frame.opcode is Opcode.TEXT and frame.fin and frame.data for frame in sent)
+    assert b"".join(bytes(frame.data) for frame in sent).decode() == whole.decode(errors="replace")
+    assert text.flush() is None
+
+
+@given(pieces, st.binary())
+def test_another_encoding_can_go_on_where_one_dangles(before: list[bytes], after: bytes) -> None:
+    one, other = Text(), Text()
+    for piece in before:
+        one.encode(piece)
+    other.encode(one.dangling)
+    assert other.encode(after) == one.encode(after)
+    assert other.flush() == one.flush()
+
+
+@given(st.lists(st.binary(min_size=1)))
+def test_raw_is_the_bytes(pieces: list[bytes]) -> None:
+    raw = Raw()
+    sent = parse(b"".join(raw.encode(piece) or b"" for piece in pieces))
+    assert [bytes(frame.data) for frame in sent] == pieces
+    assert all(frame.opcode is Opcode.BINARY and frame.fin for frame in sent)
+    assert (raw.dangling, raw.flush(), raw.own_lines) == (b"", None, False)
+
+
+def test_long_frames() -> None:
+    for size in (0, 1, 125, 126, 65535, 65536, 100_000):
+        [frame] = parse(text_frame("x" * size))
+        assert (frame.opcode, len(frame.data)) == (Opcode.TEXT, size)
+        [frame] = parse(binary_frame(b"x" * size))
+        assert (frame.opcode, len(frame.data)) == (Opcode.BINARY, size)
+
+
+def test_only_quiet_text_leaves_the_daemons_lines_out() -> None:
+    assert Text().own_lines
+    assert not quiet_text().own_lines

@@ -1,0 +1,244 @@
+"""Everything between a socket and a node, in memory: the real site, face, gate, hub and consoles over fake links."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.web.server import Site
+
+from consoled.api.csm import Csm, CsmSettings
+from consoled.api.session import Sessions
+from consoled.api.site import make_site
+from consoled.api.upgrade import Road
+from consoled.auth.audit import Audit, Record
+from consoled.auth.gate import Gate
+from consoled.auth.roles import ROLES
+from consoled.auth.tenants import TenantTable
+from consoled.auth.tokens import TokensFile
+from consoled.core import access
+from consoled.core.attachment import Attachment
+from consoled.core.console import Console
+from consoled.core.hub import Hub
+from consoled.core.status import Up
+from tests.api.wire import Client, Headers
+from tests.fakes import EPOCH, FakeLink, FakeTranscript
+
+PUBLIC = "/apis/console-operator/console-operator"
+BARE = "/console-operator"
+
+USERS = {
+    "ada": ("admin", None),
+    "oscar": ("operator", None),
+    "olga": ("operator", None),
+    "vera": ("viewer", None),
+    "bob": ("operator", ["blue"]),
+    "gina": ("operator", ["green"]),
+    "both": ("viewer", ["blue", "green"]),
+    "lost": ("operator", ["gone"]),
+}
+TENANTS = {"blue": "x1,x3", "green": "x2"}
+
+
+def token(user: str) -> str:
+    """The user's bearer token: nothing of it may ever be seen again."""
+    return f"canary-{user}-4711"
+
+
+def bearer(user: str | None) -> list[tuple[str, str]]:
+    return [] if user is None else [("Authorization", f"Bearer {token(user)}")]
+
+
+class Node:
+    """A console and what is behind it."""
+
+    def __init__(self, name: str, world: World, transcript: FakeTranscript, **settings: Any) -> None:
+        self.name = name
+        self.world = world
+        self.link = FakeLink(f"<bmc-{name}:2001>")
+        self.link.status = Up(EPOCH)
+        self.transcript = transcript
+        self.resets: list[Deferred[str]] = []
+        settings.setdefault("reset", self._reset)
+        self.console = Console(name, transcript, world.clock, world.now, **settings)
+        self.console.link = self.link
+
+    def _reset(self) -> Deferred[str]:
+        self.resets.append(Deferred())
+        return self.resets[-1]
+
+    def says(self, data: bytes) -> None:
+        self.console.received(data)
+
+    @property
+    def heard(self) -> bytes:
+        """All keystrokes that got to it."""
+        return b"".join(self.link.written)
+
+    @property
+    def clients(self) -> list[Attachment]:
+        return list(self.console.attachments)
+
+
+class World:
+    """One daemon: x1 and x2, and x3, which is known and not held.  x1 and x3 are the tenant blue's, x2 is green's."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock = Clock()
+        self.directory = directory
+        self.records: list[Record] = []
+        self.trouble: str | None = None
+        tokens = directory / "tokens.toml"
+        tokens.write_text("\n".join(_entry(name, *what) for name, what in USERS.items()))
+        self.audit = Audit(self.records.append, self.now)
+        self.gate: access.Gate = Gate([TokensFile(tokens, ROLES, self.clock)], ROLES, TenantTable(TENANTS), self.audit)
+        self.nodes: dict[str, Node] = {}
+        self.clients: list[Client] = []
+        self.hub: Hub
+        self.sessions: Sessions
+        self.site: Site
+
+    def now(self) -> float:
+        return EPOCH + self.clock.seconds()
+
+    def begin(
+        self,
+        *,
+        gate: access.Gate | None = None,
+        max_clients: int = 100,
+        opened: bool = True,
+        noted: bool = True,
+        kept: bytes = b"",
+        start: int = 0,
+        settings: dict[str, Any] | None = None,
+        console: dict[str, Any] | None = None,
+    ) -> World:
+        """Start over.  `kept` and `start` are x1's transcript as it was before; `settings` are the face's.
+
+        Unless `noted`, x1 opens without a line of its own.
+        """
+        self.gate = gate or self.gate
+        transcripts = {"x1": FakeTranscript(start, kept), "x2": FakeTranscript()}
+        self.nodes = {name: Node(name, self, transcript, **(console or {})) for name, transcript in transcripts.items()}
+        if not noted:
+            self.x1.console.open = self.x1.link.open  # type: ignore[method-assign]
+        self.hub = Hub(max_clients)
+        self.sessions = Sessions()
+        road = Road(self.sessions, self.clock)
+        csm = Csm(
+            CsmSettings(**(settings or {})), self.hub, self.gate, self.audit, road, self.now, lambda: self.trouble
+        )
+        self.site = make_site([csm], self.clock)
+        if opened:
+            self.open()
+        return self
+
+    def open(self) -> None:
+        self.hub.open({name: node.console for name, node in self.nodes.items()}, ["x3"])
+
+    @property
+    def x1(self) -> Node:
+        return self.nodes["x1"]
+
+    @property
+    def x2(self) -> Node:
+        return self.nodes["x2"]
+
+    # Clients.
+
+    def client(self, peer: Any = None) -> Client:
+        self.clients.append(Client(self.site, peer))
+        return self.clients[-1]
+
+    def ask(
+        self, path: str, headers: Headers = (), user: str | None = None, method: str = "GET", body: str = ""
+    ) -> Any:
+        """A plain request's answer."""
+        return self.client().request(path, [*headers, *bearer(user)], method, body)
+
+    def knock(
+        self, path: str, user: str | None = "oscar", headers: Headers = (), peer: Any = None, **options: Any
+    ) -> Client:
+        """A client that has asked for an upgrade, whatever came of it."""
+        client = self.client(peer)
+        client.upgrade(path, [*bearer(user), *headers], **options)
+        return client
+
+    def interact(self, node: str = "x1", user: str | None = "oscar", headers: Headers = ()) -> Client:
+        client = self.knock(f"{BARE}/interact/{node}", user, headers)
+        assert client.is_open, client.refusal
+        return client
+
+    def joined(self, node: str = "x1", user: str = "oscar") -> Client:
+        """An interactive client that has read its banner."""
+        client = self.interact(node, user)
+        client.news()
+        return client
+
+    def tail(self, node: str = "x1", *, lines: int | None = None, follow: bool = False, user: str = "vera") -> Client:
+        headers = [("Cray-Console-Follow", str(follow))]
+        if lines is not None:
+            headers.append(("Cray-Console-Lines", str(lines)))
+        client = self.knock(f"{BARE}/tail/{node}", user, headers)
+        assert client.response.status_code == 101, client.refusal
+        return client
+
+    # What was written down.
+
+    def audited(self, action: str) -> list[Record]:
+        return [record for record in self.records if record["action"] == action]
+
+    def stop(self) -> None:
+        """End the day: the hub lets go, whoever does not go is dropped, and nothing is left running."""
+        if self.hub.is_open:
+            self.hub.close()
+        for client in self.clients:
+            client.socket.start_reading()
+            client.socket.hang_up()
+        assert not self.sessions.sessions
+        assert not any(node.clients for node in self.nodes.values())
+
+
+def _entry(name: str, role: str, tenants: list[str] | None) -> str:
+    bound = "" if tenants is None else f"tenants = {tenants}\n"
+    return (
+        f'[[token]]\nname = "{name}"\nsha256 = "{sha256(token(name).encode()).hexdigest()}"\nrole = "{role}"\n{bound}'
+    )
+
+
+class Anything:
+    """A scope without bounds."""
+
+    def admits(self, verb: str, console: str) -> bool:
+        return True
+
+    def require(self, verb: str, console: str) -> None:
+        pass
+
+
+class Deaf:
+    """A gate that never answers, neither to `login` nor, if it may be passed, to `authorise`."""
+
+    def __init__(self, behind: access.Gate | None = None) -> None:
+        self._behind = behind
+        self.asked: list[Deferred[Any]] = []
+        self.cancelled = 0
+
+    def login(self, knock: access.Knock) -> Deferred[Any]:
+        return self._wait() if self._behind is None else self._behind.login(knock)
+
+    def authorise(self, user: access.User, verb: access.Verb, tenant: Any = ()) -> Deferred[Any]:
+        return self._wait()
+
+    def _wait(self) -> Deferred[Any]:
+        deferred: Deferred[Any] = Deferred(self._cancel)
+        self.asked.append(deferred)
+        return deferred
+
+    def _cancel(self, deferred: Deferred[Any]) -> None:
+        self.cancelled += 1
+        # As `core.access` promises.
+        deferred.errback(access.CannotKnow("cancelled"))
