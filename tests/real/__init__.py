@@ -13,7 +13,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -29,11 +29,16 @@ def need(binary: str, package: str) -> str:
     """The path of `binary`, or the end of the test."""
     path = shutil.which(binary, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}")
     if path is None:
-        text = f"{binary} is missing: apt-get install {package}"
-        if os.environ.get("CONSOLED_REQUIRE_REAL") == "1":
-            pytest.fail(text)
-        pytest.skip(text)
+        lack(binary, package)
     return path
+
+
+def lack(what: str, package: str) -> NoReturn:
+    """The end of a test that cannot do without `what`."""
+    text = f"{what} is missing: apt-get install {package}"
+    if os.environ.get("CONSOLED_REQUIRE_REAL") == "1":
+        pytest.fail(text)
+    pytest.skip(text)
 
 
 def free_port(family: int = socket.AF_INET) -> int:

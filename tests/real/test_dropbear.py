@@ -1,0 +1,107 @@
+"""`ssh` against dropbear, set up as on an OpenBMC: port 2200 there runs one command, whatever is asked for."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+
+from consoled.backends.ssh_algorithms import AlgorithmSettings
+from consoled.backends.ssh_login import LoginRefused
+from consoled.core.secret import Secret
+from tests.real import Spawned, free_port, need
+from tests.real.ssh import PASSWORD, USER, Owner, backend, descendants, new_key, tell, with_account
+
+pytestmark = pytest.mark.real
+
+
+class Dropbear:
+    """One dropbear with one account."""
+
+    def __init__(self, directory: Path, kind: str) -> None:
+        self.directory = directory
+        self.port = free_port()
+        host_key = directory / "host"
+        maker = need("dropbearkey", "dropbear-bin")
+        subprocess.run([maker, "-t", kind, "-f", str(host_key)], check=True, capture_output=True)
+        argv = [need("dropbear", "dropbear-bin"), "-F", "-E", "-p", f"127.0.0.1:{self.port}", "-r", str(host_key)]
+        argv += ["-P", str(directory / "pid"), "-c", "echo console ready; exec cat"]
+        self.spawned = Spawned(with_account(directory, argv), directory / "output")
+        self.children: list[int] = []
+
+    def dial(self, **more: Any) -> Any:
+        owner = Owner()
+        return owner, backend(self.directory / "state", self.port, user=USER, **more).dial(owner)
+
+
+@pytest.fixture(params=["ed25519", "rsa", "ecdsa"])
+def dropbear(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Dropbear]:
+    server = Dropbear(tmp_path, request.param)
+    yield server
+    children = descendants(server.spawned.pid)
+    server.spawned.end()
+    tell(children, signal.SIGKILL)
+
+
+@pytest_twisted.inlineCallbacks
+def test_password_and_keepalive(dropbear: Dropbear) -> Any:
+    yield dropbear.spawned.listening(reactor, dropbear.port)
+    owner, dialing = dropbear.dial(password=PASSWORD, keepalive=0.2)
+    line = yield dialing
+    yield owner.until(b"console ready")
+    assert line.write(b"typed\r")
+    yield owner.until(b"typed")
+    heards = owner.heards
+    while owner.heards < heards + 3:
+        yield deferLater(reactor, 0.05)
+    line.close()
+    yield owner.end()
+    with pytest.raises(LoginRefused, match="tried: password"):
+        yield dropbear.dial(password=Secret(literal="wrong"))[1]
+
+
+@pytest_twisted.inlineCallbacks
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_key(dropbear: Dropbear, kind: str) -> Any:
+    yield dropbear.spawned.listening(reactor, dropbear.port)
+    key = new_key(dropbear.directory / "id", kind)
+    authorized = dropbear.directory / "home" / ".ssh" / "authorized_keys"
+    authorized.write_text(key.with_suffix(".pub").read_text())
+    authorized.chmod(0o600)
+    owner, dialing = dropbear.dial(key_files=(str(key),), command="ignored", pty=True)
+    line = yield dialing
+    yield owner.until(b"console ready")
+    line.abort()
+    yield owner.end()
+
+
+@pytest_twisted.inlineCallbacks
+def test_frozen_and_killed(dropbear: Dropbear) -> Any:
+    yield dropbear.spawned.listening(reactor, dropbear.port)
+    for number, why in (signal.SIGSTOP, "the server has not answered for"), (signal.SIGKILL, ""):
+        owner, dialing = dropbear.dial(password=PASSWORD, keepalive=0.5)
+        yield dialing
+        yield owner.until(b"console ready")
+        children = descendants(dropbear.spawned.pid)
+        tell(children, number)
+        assert (yield owner.end()).startswith(why)
+        tell(children, signal.SIGKILL)
+
+
+@pytest_twisted.inlineCallbacks
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_old_algorithms(dropbear: Dropbear) -> Any:
+    yield dropbear.spawned.listening(reactor, dropbear.port)
+    chosen = AlgorithmSettings(kex=("diffie-hellman-group14-sha1",), mac=("hmac-sha1",))
+    owner, dialing = dropbear.dial(password=PASSWORD, algorithms=chosen)
+    line = yield dialing
+    yield owner.until(b"console ready")
+    line.close()
+    yield owner.end()
