@@ -22,7 +22,7 @@ class Notifier:
         self._address = environment.pop("NOTIFY_SOCKET", "")
         usec, pid = environment.pop("WATCHDOG_USEC", "0"), environment.pop("WATCHDOG_PID", "")
         meant = not pid or pid == str(os.getpid())
-        self.watchdog = int(usec) / 1e6 if usec.isdigit() and meant else 0.0
+        self.watchdog = int(usec) / 1e6 if usec.isdecimal() and meant else 0.0
         """Seconds within which systemd wants to hear `alive`; 0 for never."""
 
     def ready(self) -> None:

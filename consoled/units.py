@@ -7,6 +7,7 @@ bytes, a path a `str`, so that the rest of the code does sums with them and know
 import os
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -22,8 +23,9 @@ _BYTES = {
     "gib": 2**30,
     "tib": 2**40,
 }
-_DURATION_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_NUMBER = r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*"
+_DURATION_PART = re.compile(_NUMBER + r"(ms|s|m|h|d)\s*", re.ASCII)
+_SIZE = re.compile(_NUMBER + r"([A-Za-z]*)\s*", re.ASCII)
 
 
 class Duration(float):
@@ -33,8 +35,8 @@ class Duration(float):
     def parse(cls, value: object) -> "Duration":
         """From a number of seconds or a text such as `"1h 30m"`.  Raises `ValueError` that shows the forms."""
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{value!r} is not a duration: it must be zero or more")
+            if not 0 <= value < 1e18:
+                raise ValueError(f"{value!r} is not a duration: it must be zero or more, and less than 1e18")
             return cls(value)
         if isinstance(value, str) and value.strip():
             seconds, at = 0.0, 0
@@ -59,7 +61,7 @@ class Size(int):
         if isinstance(value, str):
             found = _SIZE.fullmatch(value)
             if found and found[2].lower() in _BYTES:
-                return cls(float(found[1]) * _BYTES[found[2].lower()])
+                return cls(Fraction(found[1]) * _BYTES[found[2].lower()])
         raise ValueError(f'{value!r} is not a size: write a number of bytes or "64 KiB", "5 MB", "20 GiB"')
 
 

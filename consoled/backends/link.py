@@ -7,9 +7,11 @@ every failure or loss waits and dials again, for ever.  `tap` makes one for each
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
 from twisted.internet.error import ConnectError
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -51,13 +53,19 @@ class Link:
         self._turns = turns
         self.status: Status = Off()
         self._wanted = False
+        self._attempt: _Attempt | None = None
+        """The attempt that counts: it is being dialled, or its line is the one below."""
         self._line: Line | None = None
-        self._dialing: Deferred[None] | None = None
+        self._dialing: Deferred[Any] | None = None
         self._timer: Timer | None = None
         """The one thing that this state waits for: the next attempt, the end of the silence, or of the patience."""
         self._failures = 0
         self._up_at = 0.0
         self._heard_at = 0.0
+        self._reported: float | None = None
+        """When the silence began that was reported last."""
+        self._why = ""
+        """Why we dropped the line ourselves."""
         self._gone: list[Deferred[None]] = []
 
     @property
@@ -83,6 +91,7 @@ class Link:
                 line.close()
             return gone
         self._stop_timer()
+        self._attempt = None
         dialing, self._dialing = self._dialing, None
         if dialing is not None:
             dialing.cancel()
@@ -106,7 +115,7 @@ class Link:
         if not self._line.send_break():
             raise NoBreak(self._settings.name)
 
-    # ------------------------------------------------------------------------------------------- the line calls these
+    # ------------------------------------------------------------------------------------------- an attempt calls these
 
     def received(self, data: bytes) -> None:
         self._heard_at = self._clock.seconds()
@@ -116,35 +125,40 @@ class Link:
         self._heard_at = self._clock.seconds()
 
     def lost(self, why: str) -> None:
-        self._line = None
-        gone, self._gone = self._gone, []
-        for deferred in gone:
-            deferred.callback(None)
+        self._attempt = self._line = None
+        why, self._why = self._why or why, ""
+        if self._clock.seconds() - self._up_at >= FORGIVEN_AFTER:
+            self._failures = 0
         if not self._wanted:
             self._stop_timer()
             self._change(Off())
-            return
-        if self._clock.seconds() - self._up_at >= FORGIVEN_AFTER:
-            self._failures = 0
-        if isinstance(self.status, Closing):
+        elif isinstance(self.status, Closing):
             self._dial()  # wanted again meanwhile
         else:
-            self._wait(why)
+            self._wait(_line_of(why) or "connection lost")
+        gone, self._gone = self._gone, []
+        for deferred in gone:
+            deferred.callback(None)
 
     # ------------------------------------------------------------------------------------------- one life
 
     def _dial(self) -> None:
         self._stop_timer()
+        self._attempt = attempt = _Attempt(self)
         self._change(Dialing(self._now()))
-        self._dialing = dialing = self._turns.run(self._attempt)
-        dialing.addCallbacks(self._connected, self._failed)
+        self._dialing = dialing = self._turns.run(self._call, attempt)
+        dialing.addCallbacks(self._connected, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
         dialing.addErrback(lambda bug: _log.failure("console {name}", bug, name=self._settings.name))
 
-    def _attempt(self) -> Deferred[Line]:
-        limit = self._settings.connect_timeout
-        return maybeDeferred(self._backend.dial, self).addTimeout(limit, self._clock, _too_slow(limit))
+    def _call(self, attempt: _Attempt) -> Deferred[Line]:
+        # In a later turn of the reactor: a thousand dials that fail at once would be as many frames on the stack.
+        dial: Deferred[Any] = deferLater(self._clock, 0, self._backend.dial, attempt)
+        return dial.addTimeout(self._settings.connect_timeout, self._clock, _too_slow)
 
-    def _connected(self, line: Line) -> None:
+    def _connected(self, line: Line, attempt: _Attempt) -> None:
+        if attempt is not self._attempt:
+            line.abort()  # it did not heed that it was cancelled
+            return
         self._dialing = None
         self._line = line
         self._up_at = self._heard_at = self._clock.seconds()
@@ -152,8 +166,8 @@ class Link:
             self._set_timer(self._settings.quiet_timeout, self._listen)
         self._change(Up(self._now()))
 
-    def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError) and not self._wanted:
+    def _failed(self, failure: Failure, attempt: _Attempt) -> None:
+        if attempt is not self._attempt:
             return
         self._dialing = None
         if not failure.check(ConnectError, OSError, Refused):
@@ -162,8 +176,9 @@ class Link:
 
     def _wait(self, why: str, refused: bool = False) -> None:
         patience = self._settings
-        delay = patience.retry_max if refused else min(patience.retry_max, patience.retry_initial * 2.0**self._failures)
-        self._failures = min(self._failures + 1, 64)
+        delay = patience.retry_initial * 2.0 ** min(self._failures, 64)
+        delay = patience.retry_max if refused else min(delay, patience.retry_max)
+        self._failures += 1
         delay *= 1 - JITTER * self._random()
         self._set_timer(delay, self._dial)
         self._change(Waiting(self._now() + delay, why))
@@ -175,9 +190,12 @@ class Link:
         if silent < limit:
             self._set_timer(limit - silent, self._listen)
             return
-        name = self._settings.name
-        _log.warn("console {name}: connected, but silent for {seconds:.0f} s", name=name, seconds=silent)
+        if self._reported != self._heard_at:
+            self._reported = self._heard_at
+            name = self._settings.name
+            _log.warn("console {name}: connected, but silent for {seconds:.0f} s", name=name, seconds=silent)
         if self._settings.quiet_action == "reconnect" and self._line is not None:
+            self._why = f"silent for {silent:.0f} s"
             self._line.abort()
         else:
             self._set_timer(limit, self._listen)
@@ -213,14 +231,32 @@ class Link:
         self._timer = None
 
 
-def _too_slow(limit: float) -> Callable[[object, float], object]:
-    def name_it(result: object, _: float) -> object:
-        if isinstance(result, Failure):
-            result.trap(CancelledError)
-            raise TimeoutError(f"no usable connection within {limit:g} s")
-        return result
+class _Attempt:
+    """The `LineOwner` of one dial and of its line: it passes on what they say while the link still holds to them."""
 
-    return name_it
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def received(self, data: bytes) -> None:
+        if self._link._attempt is self:
+            self._link.received(data)
+
+    def heard(self) -> None:
+        if self._link._attempt is self:
+            self._link.heard()
+
+    def lost(self, why: str) -> None:
+        if self._link._attempt is self:
+            self._link.lost(why)
+
+
+def _too_slow(result: Line | Failure, limit: float) -> Line | Failure:
+    """Name the failure of a dial that was cancelled for its slowness, whatever the backend calls it."""
+    if isinstance(result, Failure):
+        return Failure(TimeoutError(f"no usable connection within {limit:g} s"))
+    return result
 
 
 def _reason(failure: Failure) -> str:
@@ -228,4 +264,9 @@ def _reason(failure: Failure) -> str:
     error = failure.value
     if isinstance(error, OSError) and error.strerror:
         return str(error.strerror)
-    return failure.getErrorMessage().strip().rstrip(".") or type(error).__name__
+    return _line_of(failure.getErrorMessage()) or type(error).__name__
+
+
+def _line_of(text: str) -> str:
+    """One line of it, and nothing that a terminal would obey: some of it may come from the far side."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split()).rstrip(".")

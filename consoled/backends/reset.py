@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone
+from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -30,10 +31,11 @@ class ResetCommand:
         """Start it.  Fires with the end of a sentence: `succeeded`, `ended with exit status 3`."""
         run = _Run(self._reactor)
         try:
-            # In a session and process group of its own, so that what it started can be killed with it.
-            self._reactor.spawnProcess(
-                run, "/usr/bin/setsid", ["setsid", *self._argv], os.environ, childFDs={1: "r", 2: "r"}
-            )
+            # No pipes: what it leaves running would hold them open, and the command would seem to run on.
+            with Path(os.devnull).open("r+b", buffering=0) as null:
+                files = dict.fromkeys(range(3), null.fileno())
+                # In a session and process group of its own, so that what it started can be killed with it.
+                self._reactor.spawnProcess(run, "/usr/bin/setsid", ["setsid", *self._argv], os.environ, childFDs=files)
         except OSError as error:
             run.ended.callback(f"could not be started: {error.strerror}")
         return run.ended
@@ -56,9 +58,11 @@ class _Run(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         if self._limit is not None and self._limit.active():
             self._limit.cancel()
-        if reason.check(ProcessDone):
-            self.ended.callback("succeeded")
-        elif getattr(reason.value, "signal", None):
-            self.ended.callback(f"was killed by signal {reason.value.signal}")
+        end = reason.value
+        assert isinstance(end, ProcessDone | ProcessTerminated)
+        if end.signal is not None:
+            self.ended.callback(f"was killed by signal {end.signal}")
+        elif end.exitCode:
+            self.ended.callback(f"ended with exit status {end.exitCode}")
         else:
-            self.ended.callback(f"ended with exit status {reason.value.exitCode}")
+            self.ended.callback("succeeded")

@@ -117,8 +117,11 @@ class Attachment:
     def change_flavour(self, flavour: Flavour) -> None:
         """Continue the stream at the same place in another encoding."""
         self._fall_behind()
+        held = b"" if self._encoding is None else self._encoding.dangling
         self._flavour = flavour
-        self._encoding = flavour()
+        self._encoding = encoding = flavour()
+        if held:
+            self._send(encoding.encode(held))
         self.pump()
 
     def pump(self) -> None:
@@ -140,8 +143,7 @@ class Attachment:
             self._join(encoding)
         else:
             self._send(encoding.flush())
-            self._left = True
-            self.console.left(self)
+            self.leave()
             self._outlet.finished()
 
     def _read(self, encoding: Encoding, limit: int) -> None:
@@ -150,47 +152,60 @@ class Attachment:
             self._take(encoding, ring.read(self._cursor, limit))
             return
         reading = self.console.transcript.read(self._cursor, limit)
-        self._reading = waiting = reading.addCallbacks(self._was_read, self._was_unreadable)
+        self._reading = waiting = reading.addErrback(self._unreadable).addCallback(self._was_read)
         # It may have fired already, in which case the loop in `pump` goes on.
         if waiting.called and not waiting.paused:
             self._reading = None
 
+    def _unreadable(self, failure: Failure) -> tuple[int, bytes]:
+        if not self._left:
+            _log.failure("console {name}: its transcript cannot be read", failure, name=self.console.name)
+        return self._cursor, b""
+
     def _was_read(self, result: tuple[int, bytes]) -> None:
         self._reading = None
-        at, data = result
+        # A client that cannot take it now is not sent it: it reads again when it can.
+        if not (self._paused or self._left or self._encoding is None):
+            self._came(self._encoding, *result)
+        self.pump()
+
+    def _came(self, encoding: Encoding, at: int, data: bytes) -> None:
+        if self._until is not None:
+            data = data[: max(0, self._until - at)]
         # Whatever has gone from the disk, the ring's part of it is still at hand.
         reachable = min(at, self.console.ring.start) if data else self.console.ring.start
+        if self._until is not None:
+            reachable = min(reachable, self._until)
         if reachable > self._cursor:
-            self._skip_to(reachable)
-        if data and reachable == at and self._encoding is not None:
-            self._take(self._encoding, data)
-        self.pump()
+            self._skip_to(encoding, reachable)
+        if reachable == at:
+            self._take(encoding, data)
 
-    def _was_unreadable(self, failure: Failure) -> None:
-        self._reading = None
-        if self._left:
-            return
-        _log.failure("console {name}: its transcript cannot be read", failure, name=self.console.name)
-        self._skip_to(self.console.ring.start)
-        self.pump()
-
-    def _skip_to(self, offset: int) -> None:
+    def _skip_to(self, encoding: Encoding, offset: int) -> None:
+        self._send(encoding.flush())
         count = offset - self._cursor
         self.missed += count
         self._cursor = offset
         self._outlet.missed(count)
 
     def _take(self, encoding: Encoding, data: bytes) -> None:
-        length, own = self.console.transcript.marks.run(self._cursor, len(data))
-        self._cursor += length
-        if encoding.own_lines or not own:
-            self._send(encoding.encode(data[:length]))
+        # Each send may pause us, and what is left then is read again.
+        while data and not (self._paused or self._left) and self._encoding is encoding:
+            length, own = len(data), False
+            if not encoding.own_lines:
+                length, own = self.console.transcript.marks.run(self._cursor, length)
+            self._cursor += length
+            if not own:
+                self._send(encoding.encode(data[:length]))
+            data = data[length:]
 
     def _join(self, encoding: Encoding) -> None:
         feed = self.console.feed(self._flavour, encoding)
-        if feed.encoding.dangling != encoding.dangling:
-            # The others have given up on the unfinished character already.
+        if feed.encoding.dangling != encoding.dangling and (encoding.dangling or self._cursor > self._began):
+            # One of us holds an unfinished character that the other has given up.  (A newcomer gets it whole.)
             self._send(encoding.flush())
+            feed.give_up()
+            return
         self._encoding = None
         feed.join(self._outlet)
 

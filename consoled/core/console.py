@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import gmtime, strftime
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from consoled.core.attachment import CHUNK, Attachment, Client
@@ -19,10 +20,12 @@ from consoled.core.feed import Feed
 from consoled.core.keyboard import Keyboard
 from consoled.core.ring import Ring
 from consoled.core.seams import Clock, Encoding, Flavour, Link, Outlet, Timer, Transcript
-from consoled.core.status import Status, Up, Waiting
+from consoled.core.status import Closing, Status, Up, Waiting
 
 RING = 256 * 1024
 """The newest bytes of each console that are kept in memory, if it has said so many."""
+
+_log = Logger()
 
 
 class Console:
@@ -61,7 +64,8 @@ class Console:
         self._hang_up: Timer | None = None
         self._feeds: dict[Flavour, Feed] = {}
         self._was_up = False
-        self._at_line_start = True
+        # How a stream of old ended is not known, unless it was with a line of ours.
+        self._at_line_start = self.head == 0 or transcript.marks.run(self.head - 1, 1)[1]
 
     @property
     def head(self) -> int:
@@ -78,9 +82,8 @@ class Console:
 
     def close(self) -> Deferred[None]:
         """Hang up, and close the transcript when the node's last byte is in it.  The clients must have gone."""
-        if self._hang_up is not None:
-            self._hang_up.cancel()
-            self._hang_up = None
+        self._on_demand = False  # whoever still comes or goes dials and hangs up nothing
+        self._stay_on()
         return self.link.close().addCallback(self._close_transcript)
 
     def _close_transcript(self, _: None) -> Deferred[None]:
@@ -108,7 +111,7 @@ class Console:
         if isinstance(status, Up):
             self._was_up = True
             self.note(f"connected to {self.link.address}")
-        elif self._was_up:
+        elif self._was_up and not isinstance(status, Closing):
             self._was_up = False
             why = f" ({status.why})" if isinstance(status, Waiting) else ""
             self.note(f"disconnected from {self.link.address}{why}")
@@ -134,16 +137,22 @@ class Console:
 
     def last_lines(self, count: int) -> Deferred[int]:
         """Fires with the offset at which the last `count` lines of the stream begin."""
-        head = self.head
-        if count <= 0 or head == self.transcript.start:
-            return succeed(head)
-        before = head - 1
-        if before >= self.ring.start:
-            at, count = self.ring.line_start(before, count)
-            if not count:
-                return succeed(at)
-            before = self.ring.start
-        return self.transcript.line_start(before, count)
+        ring, disk = self.ring.start, self.transcript.start
+        if count <= 0 or self.head == min(ring, disk):
+            return succeed(self.head)
+        before = self.head - 1
+        if before >= ring:
+            before, count = self.ring.line_start(before, count)
+            if not count or disk >= ring:
+                return succeed(before)
+        return self.transcript.line_start(before, count).addErrback(self._unreadable)
+
+    def _unreadable(self, failure: Failure) -> int:
+        """The lines in the ring are better than none."""
+        if failure.check(CancelledError):
+            failure.raiseException()
+        _log.failure("console {name}: its transcript cannot be read", failure, name=self.name)
+        return self.ring.start
 
     # ------------------------------------------------------------------------------------------- clients
 
@@ -160,7 +169,11 @@ class Console:
         """Give `client` a place at the offset `at` (default: the head).
 
         With `until` it ends there: `outlet.finished`.  Nothing is sent before the caller says `pump`.
+        Raises `ValueError` for offsets that the stream has not reached.
         """
+        for offset in (at, until):
+            if offset is not None and not 0 <= offset <= self.head:
+                raise ValueError(f"offset {offset} is outside of 0 to {self.head}")
         attachment = Attachment(
             self,
             outlet,
@@ -172,9 +185,7 @@ class Console:
             interactive=interactive,
         )
         self.attachments[attachment] = None
-        if self._hang_up is not None:
-            self._hang_up.cancel()
-            self._hang_up = None
+        self._stay_on()
         if self._on_demand:
             self.link.open()
         return attachment
@@ -186,6 +197,11 @@ class Console:
             self.keyboard.departed(attachment)
         if self._on_demand and not self.attachments and self._hang_up is None:
             self._hang_up = self._clock.callLater(self._linger, self._hang_up_now)
+
+    def _stay_on(self) -> None:
+        if self._hang_up is not None:
+            self._hang_up.cancel()
+            self._hang_up = None
 
     def _hang_up_now(self) -> None:
         self._hang_up = None
@@ -227,11 +243,11 @@ class Console:
             raise NoReset(self.name, "its reset_command is still running")
         self._resetting = True
         self.note(f"reset by <{by.client}>")
-        self._reset().addBoth(self._was_reset, by)
+        maybeDeferred(self._reset).addBoth(self._was_reset, by)
 
     def _was_reset(self, how: str | Failure, by: Attachment) -> None:
         self._resetting = False
-        how = how.getErrorMessage() if isinstance(how, Failure) else how
+        how = f"failed: {how.getErrorMessage()}" if isinstance(how, Failure) else how
         by.outlet.notice(f"The reset command of console [{self.name}] {how}")
 
     @property

@@ -42,6 +42,11 @@ class Feed:
         if not self.members:
             self._forget_dangling()
 
+    def give_up(self) -> None:
+        """Wait no longer for the rest of an unfinished character."""
+        self._forget_dangling()
+        self._send(self.encoding.flush())
+
     def _send(self, frame: bytes | None) -> None:
         if frame is not None:
             # A copy, because a send can pause its client, which then leaves.
@@ -50,13 +55,9 @@ class Feed:
 
     def _watch_dangling(self) -> None:
         if self.encoding.dangling and self.members:
-            self._dangling = self._clock.callLater(DANGLING, self._give_up)
+            self._dangling = self._clock.callLater(DANGLING, self.give_up)
 
     def _forget_dangling(self) -> None:
-        if self._dangling is not None:
+        if self._dangling is not None and self._dangling.active():
             self._dangling.cancel()
-            self._dangling = None
-
-    def _give_up(self) -> None:
         self._dangling = None
-        self._send(self.encoding.flush())

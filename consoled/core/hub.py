@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
 
 from consoled.core.console import Console
 from consoled.core.faults import NotMonitored, NotOpen, TooManyClients, UnknownConsole
+
+_log = Logger()
 
 
 class Hub:
@@ -67,7 +70,13 @@ class Hub:
         self._is_open = False
         for console in self:
             console.end_clients("The console service is shutting down", 1001)
-        return gatherResults([console.close() for console in self], consumeErrors=True).addCallback(lambda _: None)
+        return gatherResults([self._close(console) for console in self]).addCallback(lambda _: None)
+
+    def _close(self, console: Console) -> Deferred[None]:
+        """Close one; that it fails is no reason not to wait for the others."""
+        return console.close().addErrback(
+            lambda failure: _log.failure("console {name}: cannot be closed", failure, name=console.name)
+        )
 
     def dial_now(self) -> None:
         """An operator says now: every link that waits dials at once, as far as it gets its turn."""

@@ -51,10 +51,8 @@ class Keyboard:
         taker.typing = True
         for loser in losers:
             loser.typing = False
-            loser.outlet.notice(
-                f"Console [{self._name}] stolen by <{taker.client}> at {self._stamp()}; you may only watch"
-            )
             taker.outlet.notice(f"Console [{self._name}] stolen from <{loser.client}>")
+        self._tell(f"Console [{self._name}] stolen by <{taker.client}> at {self._stamp()}; you may only watch", taker)
         if not losers:
             taker.outlet.notice(f"Console [{self._name}] is yours alone")
 

@@ -1,0 +1,728 @@
+"""The link's life, transition by transition (`docs/life.md`), with a backend that does as the test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, eventAsText
+from twisted.python.failure import Failure
+
+from consoled.backends.link import FORGIVEN_AFTER, HANG_UP, JITTER, Link
+from consoled.backends.settings import ConsoleSettings
+from consoled.core.faults import LinkDown, NoBreak, NodeNotReading
+from consoled.core.seams import Line, Refused
+from consoled.core.status import Closing, Dialing, Off, Status, Up, Waiting
+from tests.fakes import EPOCH, FakeBackend, FakeDial, FakeLine, result
+
+
+class World:
+    """A link, and everything around it.  It is its own `LinkOwner`."""
+
+    def __init__(
+        self,
+        *,
+        chance: float = 0.0,
+        turns: DeferredSemaphore | None = None,
+        clock: Clock | None = None,
+        **settings: Any,
+    ) -> None:
+        self.clock = Clock() if clock is None else clock
+        self.backend = FakeBackend()
+        self.told: list[Any] = []
+        """What the console hears: states and bytes."""
+        self.chance = chance
+        self.link = Link(
+            ConsoleSettings(name="x1", **settings),
+            self.backend,
+            self,
+            self.clock,
+            lambda: EPOCH + self.clock.seconds(),
+            lambda: self.chance,
+            DeferredSemaphore(10) if turns is None else turns,
+        )
+
+    def received(self, data: bytes) -> None:
+        self.told.append(data)
+
+    def changed(self, status: Status) -> None:
+        assert status is self.link.status
+        self.told.append(status)
+
+    @property
+    def words(self) -> list[Any]:
+        return [type(one).__name__ if not isinstance(one, bytes) else one for one in self.told]
+
+    @property
+    def waiting(self) -> Waiting:
+        assert isinstance(self.link.status, Waiting)
+        return self.link.status
+
+    @property
+    def delay(self) -> float:
+        return round(self.waiting.until - EPOCH - self.clock.seconds(), 3)
+
+    def open(self) -> FakeDial:
+        self.link.open()
+        return self.dials()
+
+    def dials(self) -> FakeDial:
+        """The attempt that is made now."""
+        count = len(self.backend.dials)
+        self.clock.advance(0)
+        assert len(self.backend.dials) == count + 1
+        return self.backend.dials[-1]
+
+    def up(self) -> FakeLine:
+        line = self.open().connects()
+        assert isinstance(self.link.status, Up)
+        return line
+
+    def wait(self) -> FakeDial:
+        """Let the wait pass."""
+        count = len(self.backend.dials)
+        self.clock.advance(self.delay - 0.01)
+        assert len(self.backend.dials) == count
+        self.clock.advance(0.02)
+        assert len(self.backend.dials) == count + 1
+        return self.backend.dials[-1]
+
+    def fails(self, times: int) -> None:
+        """Fail, and again, and again: waiting at the end."""
+        dial = self.open()
+        for left in reversed(range(times)):
+            dial.fails(OSError(111, "Connection refused"))
+            if left:
+                dial = self.wait()
+
+
+REFUSED = OSError(111, "Connection refused")
+
+
+# ---------------------------------------------------------------------------------------------- dialing
+
+
+def test_off_until_somebody_opens_it() -> None:
+    world = World()
+    world.clock.advance(1000)
+    assert world.link.status == Off()
+    assert not world.backend.dials
+    assert world.link.address == "<bmc1:2001>"
+
+
+def test_connected() -> None:
+    world = World()
+    dial = world.open()
+    assert world.link.status == Dialing(EPOCH)
+    world.clock.advance(2)
+    line = dial.connects()
+    assert world.link.status == Up(EPOCH + 2)
+    line.owner.received(b"login: ")
+    assert world.words == ["Dialing", "Up", b"login: "]
+    world.link.open()
+    world.link.dial_now()
+    world.clock.advance(1000)
+    assert len(world.backend.dials) == 1
+    assert not world.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (REFUSED, "Connection refused"),
+        (OSError("it is\r\n  not there.\n"), "it is not there"),
+        (ConnectionRefusedError(), "Connection was refused by other side"),
+        (ValueError("\x1b[2Jboo\x07"), "[2Jboo"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_a_failure_is_told_in_one_clean_line(error: Exception, why: str) -> None:
+    world = World()
+    world.open().fails(error)
+    assert world.link.status == Waiting(EPOCH + 1, why)
+
+
+def test_too_slow() -> None:
+    world = World(connect_timeout=15)
+    dial = world.open()
+    world.clock.advance(14.9)
+    assert not dial.was_cancelled
+    world.clock.advance(0.1)
+    assert dial.was_cancelled
+    assert world.waiting.why == "no usable connection within 15 s"
+
+
+def cancelled_by_an_endpoint(deferred: Deferred[Line]) -> None:
+    deferred.errback(ConnectingCancelledError(None))
+
+
+def cancelled_with_an_error(deferred: Deferred[Line]) -> None:
+    deferred.errback(REFUSED)
+
+
+def ignored(deferred: Deferred[Line]) -> None:
+    pass
+
+
+WAYS = pytest.mark.parametrize("way", [ignored, cancelled_by_an_endpoint, cancelled_with_an_error])
+
+
+@WAYS
+def test_too_slow_is_too_slow_however_the_backend_puts_it(way: Callable[[Deferred[Line]], None]) -> None:
+    world = World(connect_timeout=15)
+    world.open().cancelled = way
+    world.clock.advance(15)
+    assert world.waiting.why == "no usable connection within 15 s"
+
+
+def test_a_bug_in_a_backend_is_no_end() -> None:
+    world = World()
+    world.backend.bug = AttributeError("no such thing")
+    world.link.open()
+    world.clock.advance(0)
+    assert world.waiting.why == "no such thing"
+    world.backend.bug = None
+    world.wait().connects()
+    assert isinstance(world.link.status, Up)
+
+
+def test_dialling_is_never_done_inside_of_open() -> None:
+    """So that many that fail at once, each handing its turn to the next, are not a recursion."""
+    clock, turns = Clock(), DeferredSemaphore(1)
+    first = World(clock=clock, turns=turns)
+    first.open()
+    others = [World(clock=clock, turns=turns, retry_initial=60) for _ in range(1000)]
+    for world in others:
+        world.backend.bug = OSError(2, "No such file or directory")
+        world.link.open()
+    first.backend.dials[0].fails(REFUSED)
+    for _ in others:
+        clock.advance(0)
+    assert {world.waiting.why for world in others} == {"No such file or directory"}
+    assert turns.tokens == 1
+
+
+# ---------------------------------------------------------------------------------------------- turns
+
+
+def test_turns_are_fair_and_a_waiter_that_gives_up_frees_its_place() -> None:
+    clock, turns = Clock(), DeferredSemaphore(2)
+    worlds = [World(clock=clock, turns=turns) for _ in range(5)]
+    for world in worlds:
+        world.link.open()
+    clock.advance(0)
+
+    def dialled() -> list[int]:
+        return [len(world.backend.dials) for world in worlds]
+
+    assert dialled() == [1, 1, 0, 0, 0]
+    assert all(isinstance(world.link.status, Dialing) for world in worlds)
+    result(worlds[2].link.close())
+    assert worlds[2].link.status == Off()
+    worlds[0].backend.dials[0].connects()
+    clock.advance(0)
+    assert dialled() == [1, 1, 0, 1, 0], "up needs no turn any more"
+    result(worlds[1].link.close())
+    clock.advance(0)
+    assert dialled() == [1, 1, 0, 1, 1]
+    worlds[3].backend.dials[0].fails(REFUSED)
+    worlds[4].backend.dials[0].fails(REFUSED)
+    assert turns.tokens == 2
+    assert not turns.waiting
+
+
+def test_waiting_for_a_turn_is_not_being_slow() -> None:
+    clock, turns = Clock(), DeferredSemaphore(1)
+    first, second = (World(clock=clock, turns=turns, connect_timeout=limit) for limit in (1000, 15))
+    dial = first.open()
+    second.link.open()
+    clock.advance(100)
+    assert isinstance(second.link.status, Dialing)
+    dial.connects()
+    second.dials()
+    clock.advance(14)
+    assert isinstance(second.link.status, Dialing)
+    clock.advance(1)
+    assert second.waiting.why == "no usable connection within 15 s"
+
+
+# ---------------------------------------------------------------------------------------------- patience
+
+
+def test_each_wait_is_twice_as_long_up_to_the_cap() -> None:
+    world = World(retry_initial=1, retry_max=60)
+    dial, delays = world.open(), []
+    for _ in range(9):
+        dial.fails(REFUSED)
+        delays.append(world.delay)
+        dial = world.wait()
+    assert delays == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_a_node_that_is_away_for_a_day_is_still_dialled() -> None:
+    world = World(retry_initial=1, retry_max=60)
+    world.fails(1100)
+    assert world.delay == 60
+
+
+def test_chance_shortens_a_wait_by_its_share() -> None:
+    world = World(chance=0.999999, retry_initial=8)
+    world.fails(1)
+    assert world.delay == 8 * (1 - JITTER)
+
+
+def test_a_refusal_takes_the_long_wait_at_once() -> None:
+    world = World(retry_initial=1, retry_max=60)
+    world.open().fails(Refused("SOL is in use by another session"))
+    assert world.link.status == Waiting(EPOCH + 60, "SOL is in use by another session")
+
+
+@pytest.mark.parametrize(("lasted", "delay"), [(FORGIVEN_AFTER - 0.1, 8), (FORGIVEN_AFTER, 1)])
+def test_failures_are_forgiven_only_after_a_while(lasted: float, delay: float) -> None:
+    world = World(retry_initial=1)
+    world.fails(3)
+    line = world.wait().connects()
+    world.clock.advance(lasted)
+    line.owner.lost("Connection reset by peer")
+    assert world.delay == delay
+    assert world.waiting.why == "Connection reset by peer"
+
+
+def test_one_that_accepts_and_hangs_up_is_not_hammered() -> None:
+    world = World(retry_initial=1)
+    world.up().owner.lost("Connection was closed cleanly.")
+    assert world.link.status == Waiting(EPOCH + 1, "Connection was closed cleanly")
+    world.wait().connects().owner.lost("")
+    assert world.delay == 2
+    assert world.waiting.why == "connection lost"
+
+
+def test_failures_are_forgiven_also_when_it_was_closed_on_purpose() -> None:
+    world = World(retry_initial=1)
+    world.fails(5)
+    line = world.wait().connects()
+    world.clock.advance(3600)
+    closed = world.link.close()
+    line.owner.lost("closed")
+    result(closed)
+    world.open().fails(REFUSED)
+    assert world.delay == 1
+
+
+def test_an_operator_cuts_a_wait_short() -> None:
+    world = World()
+    world.link.dial_now()
+    assert world.link.status == Off()
+    world.fails(8)
+    world.link.dial_now()
+    dial = world.dials()
+    world.link.dial_now()
+    world.clock.advance(5)
+    assert len(world.backend.dials) == 9
+    dial.connects()
+    world.link.dial_now()
+    world.clock.advance(1000)
+    assert len(world.backend.dials) == 9
+    assert isinstance(world.link.status, Up)
+
+
+# ---------------------------------------------------------------------------------------------- closing
+
+
+def test_closing_in_good_order() -> None:
+    world = World()
+    line = world.up()
+    closed = [world.link.close(), world.link.close()]
+    assert world.link.status == Closing(EPOCH)
+    assert line.asked == ["close"]
+    line.owner.received(b"bye")
+    assert not closed[0].called
+    at_the_end: list[Status] = []
+    closed[0].addCallback(lambda _: at_the_end.append(world.link.status))
+    line.owner.lost("Connection was closed cleanly.")
+    assert at_the_end == [Off()], "the console knows it before the one that waits"
+    assert [result(one) for one in closed] == [None, None]
+    assert world.words == ["Dialing", "Up", "Closing", b"bye", "Off"]
+    world.clock.advance(1000)
+    assert line.asked == ["close"]
+    assert not world.clock.getDelayedCalls()
+
+
+def test_a_line_that_hangs_up_at_once() -> None:
+    world = World()
+    world.up().hangs_up_at_once = True
+    result(world.link.close())
+    assert world.words == ["Dialing", "Up", "Closing", "Off"]
+    assert not world.clock.getDelayedCalls()
+
+
+def test_a_line_that_does_not_hang_up_is_aborted() -> None:
+    world = World()
+    line = world.up()
+    closed = world.link.close()
+    world.clock.advance(HANG_UP - 0.1)
+    assert line.asked == ["close"]
+    world.clock.advance(0.1)
+    assert line.asked == ["close", "abort"]
+    assert not closed.called
+    line.owner.lost("aborted")
+    result(closed)
+    assert world.link.status == Off()
+
+
+@WAYS
+def test_closing_while_dialing(way: Callable[[Deferred[Line]], None]) -> None:
+    world = World()
+    dial = world.open()
+    dial.cancelled = way
+    result(world.link.close())
+    assert dial.was_cancelled
+    assert world.words == ["Dialing", "Off"]
+    world.clock.advance(1000)
+    assert world.words == ["Dialing", "Off"]
+    assert not world.clock.getDelayedCalls()
+
+
+def test_closing_while_in_the_queue_or_about_to_dial() -> None:
+    turns = DeferredSemaphore(1)
+    world = World(turns=turns)
+    world.link.open()
+    result(world.link.close())
+    assert (turns.tokens, world.link.status) == (1, Off())
+    result(turns.acquire())
+    world.link.open()
+    result(world.link.close())
+    assert not turns.waiting
+    turns.release()
+    world.clock.advance(1000)
+    assert not world.backend.dials
+    assert world.words == ["Dialing", "Off"] * 2
+
+
+def test_closing_while_waiting_or_off() -> None:
+    world = World()
+    result(world.link.close())
+    assert world.told == []
+    world.fails(1)
+    result(world.link.close())
+    world.clock.advance(1000)
+    assert world.words == ["Dialing", "Waiting", "Off"]
+    assert len(world.backend.dials) == 1
+
+
+def test_opened_again_while_closing() -> None:
+    world = World()
+    line = world.up()
+    closed = world.link.close()
+    world.link.open()
+    world.link.dial_now()
+    assert isinstance(world.link.status, Closing)
+    line.owner.lost("closed")
+    result(closed)
+    world.dials().connects()
+    assert world.words == ["Dialing", "Up", "Closing", "Dialing", "Up"]
+    world.clock.advance(1000)
+    assert line.asked == ["close"]
+
+
+def test_opened_again_and_closed_again_while_closing() -> None:
+    world = World()
+    line = world.up()
+    closed = [world.link.close()]
+    world.link.open()
+    closed.append(world.link.close())
+    line.owner.lost("closed")
+    assert [result(one) for one in closed] == [None, None]
+    assert world.words == ["Dialing", "Up", "Closing", "Off"]
+
+
+# ---------------------------------------------------------------------------------------------- what is over is over
+
+
+class SlowToDie(FakeBackend):
+    """Its dials clean up after being cancelled, and end when they like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[Deferred[Line]] = []
+
+    def dial(self, owner: Any) -> Deferred[Line]:
+        async def attempt() -> Line:
+            dial = FakeDial(owner)
+            self.dials.append(dial)
+            try:
+                return await dial.deferred
+            except BaseException:
+                self.ends.append(Deferred())
+                return await self.ends[-1]
+
+        return Deferred.fromCoroutine(attempt())
+
+
+@pytest.mark.parametrize("end", ["connects", "fails"])
+@pytest.mark.parametrize("next_is_up", [False, True])
+def test_a_dial_that_outlives_its_cancellation_disturbs_nothing(end: str, next_is_up: bool) -> None:
+    world = World()
+    world.backend = world.link._backend = SlowToDie()
+    stale = world.open()
+    result(world.link.close())
+    dial = world.open()
+    if next_is_up:
+        dial.connects()
+    told, stale_line = list(world.told), FakeLine(stale.owner)
+    if end == "connects":
+        world.backend.ends[0].callback(stale_line)
+        assert stale_line.asked == ["abort"]
+        stale_line.owner.received(b"who is this?")
+        stale_line.owner.heard()
+        stale_line.owner.lost("aborted")
+    else:
+        world.backend.ends[0].errback(REFUSED)
+    assert world.told == told
+    if not next_is_up:
+        dial.connects()
+    world.clock.advance(1000)
+    assert isinstance(world.link.status, Up)
+    assert world.words.count("Waiting") == 0
+
+
+def test_a_line_that_is_gone_is_not_heard_any_more() -> None:
+    world = World()
+    old = world.up()
+    old.owner.lost("Connection reset by peer")
+    new = world.wait().connects()
+    told = list(world.told)
+    old.owner.received(b"late")
+    old.owner.lost("again")
+    assert world.told == told
+    new.owner.received(b"here")
+    assert world.told == [*told, b"here"]
+
+
+# ---------------------------------------------------------------------------------------------- keys
+
+
+def test_keystrokes_and_breaks_need_a_line() -> None:
+    world = World()
+
+    def is_down() -> bool:
+        for action in (lambda: world.link.write(b"secret"), world.link.send_break):
+            with pytest.raises(LinkDown, match=r"\[x1\] is currently disconnected"):
+                action()
+        return True
+
+    assert is_down()
+    dial = world.open()
+    assert is_down()
+    dial.fails(REFUSED)
+    assert is_down()
+    line = world.wait().connects()
+    world.link.write(b"root\r")
+    world.link.send_break()
+    assert line.asked == [b"root\r", "break"]
+    line.full, line.has_break = True, False
+    with pytest.raises(NodeNotReading):
+        world.link.write(b"x")
+    with pytest.raises(NoBreak):
+        world.link.send_break()
+    world.link.close()
+    assert is_down()
+    line.owner.lost("closed")
+    assert is_down()
+    assert line.asked == [b"root\r", "break", "close"]
+
+
+# ---------------------------------------------------------------------------------------------- silence
+
+
+def silences(logs: Any) -> int:
+    return sum("silent" in (eventAsText(event)) for event in logs)
+
+
+def test_a_silent_node_is_reported_once_for_each_silence() -> None:
+    world = World(quiet_timeout=60)
+    with capturedLogs() as logs:
+        line = world.up()
+        world.clock.advance(59)
+        line.owner.received(b"x")
+        world.clock.advance(59)
+        assert silences(logs) == 0
+        world.clock.advance(1)
+        assert silences(logs) == 1
+        for _ in range(100):
+            world.clock.advance(60)
+        assert silences(logs) == 1
+        world.clock.advance(1)
+        line.owner.received(b"x")
+        for _ in range(3):
+            world.clock.advance(60)
+        assert silences(logs) == 2
+    assert isinstance(world.link.status, Up)
+    assert line.asked == []
+    line.owner.lost("gone")
+    result(world.link.close())
+    assert not world.clock.getDelayedCalls()
+
+
+def test_a_sign_of_life_counts() -> None:
+    world = World(quiet_timeout=60)
+    with capturedLogs() as logs:
+        line = world.up()
+        for _ in range(10):
+            world.clock.advance(59)
+            line.owner.heard()
+    assert silences(logs) == 0
+
+
+def test_a_silent_line_is_dialled_anew_if_asked_for() -> None:
+    world = World(quiet_timeout=60, quiet_action="reconnect")
+    line = world.up()
+    world.clock.advance(60)
+    assert line.asked == ["abort"]
+    line.owner.lost("Connection was aborted")
+    assert world.waiting.why == "silent for 60 s"
+    line = world.wait().connects()
+    line.owner.lost("Connection reset by peer")
+    assert world.waiting.why == "Connection reset by peer"
+
+
+def test_nobody_listens_for_silence_by_default() -> None:
+    world = World()
+    world.up()
+    assert not world.clock.getDelayedCalls()
+
+
+# ---------------------------------------------------------------------------------------------- the log
+
+
+def test_the_log_has_changes_and_every_doubling_of_the_attempts() -> None:
+    world = World()
+    with capturedLogs() as logs:
+        dial = world.open()
+        for _ in range(200):
+            dial.fails(REFUSED)
+            dial = world.wait()
+        line = dial.connects()
+        line.owner.received(b"canary-4711")
+        world.link.write(b"canary-4711")
+        line.owner.lost("Connection reset by peer")
+    said = [eventAsText(event, includeTimestamp=False, includeSystem=False) for event in logs]
+    assert said == [
+        *(
+            f"console x1: cannot connect to <bmc1:2001>, attempt {count}: Connection refused"
+            for count in (1, 2, 4, 8, 16, 32, 64, 128)
+        ),
+        "console x1: connected to <bmc1:2001>",
+        "console x1: lost <bmc1:2001>: Connection reset by peer",
+    ]
+
+
+def test_a_bug_leaves_its_trace_for_those_who_ask() -> None:
+    world = World()
+    with capturedLogs() as logs:
+        world.open().fails(AttributeError("no such thing"))
+        world.wait().fails(Failure(REFUSED).value)  # type: ignore[arg-type]
+    traces = [event for event in logs if event["log_level"] is LogLevel.debug]
+    assert len(traces) == 1
+    assert "AttributeError" in eventAsText(traces[0])
+
+
+# ---------------------------------------------------------------------------------------------- whatever happens
+
+
+class Lives(RuleBasedStateMachine):
+    """Any order of events: one transport at most, the states follow the table, and it never stops trying."""
+
+    FOLLOWS = {
+        "Off": {"Dialing"},
+        "Dialing": {"Up", "Waiting", "Off"},
+        "Up": {"Waiting", "Closing"},
+        "Waiting": {"Dialing", "Off"},
+        "Closing": {"Off", "Dialing"},
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = DeferredSemaphore(1)
+        self.world = World(turns=self.turns, quiet_timeout=7, quiet_action="reconnect")
+        self.lines: list[FakeLine] = []
+        self.closes: list[Deferred[None]] = []
+        self.wanted = False
+
+    @property
+    def pending(self) -> list[FakeDial]:
+        return [dial for dial in self.world.backend.dials if not dial.deferred.called]
+
+    @rule()
+    def opens(self) -> None:
+        self.world.link.open()
+        self.wanted = True
+
+    @rule()
+    def closes_it(self) -> None:
+        self.closes.append(self.world.link.close())
+        self.wanted = False
+
+    @rule()
+    def dials_now(self) -> None:
+        self.world.link.dial_now()
+
+    @rule(seconds=st.sampled_from([0, 0.6, 2, 5, 16, 40]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.clock.advance(seconds)
+
+    @precondition(lambda self: self.pending)
+    @rule(refused=st.booleans())
+    def a_dial_fails(self, refused: bool) -> None:
+        self.pending[0].fails(Refused("no") if refused else REFUSED)
+
+    @precondition(lambda self: self.pending)
+    @rule()
+    def a_dial_connects(self) -> None:
+        self.lines.append(self.pending[0].connects())
+
+    @precondition(lambda self: self.lines)
+    @rule()
+    def the_line_is_lost(self) -> None:
+        self.lines.pop().owner.lost("lost")
+
+    @precondition(lambda self: self.lines)
+    @rule()
+    def the_node_speaks(self) -> None:
+        count = len(self.world.told)
+        self.lines[0].owner.received(b"x")
+        assert self.world.told[count:] == [b"x"]
+
+    @invariant()
+    def one_transport_at_most(self) -> None:
+        assert len(self.pending) + len(self.lines) <= 1
+        assert bool(self.lines) == isinstance(self.world.link.status, Up | Closing)
+
+    @invariant()
+    def the_states_follow_the_table(self) -> None:
+        states = ["Off", *(word for word in self.world.words if isinstance(word, str))]
+        assert all(after in self.FOLLOWS[before] for before, after in pairwise(states))
+
+    @invariant()
+    def it_never_stops_trying_nor_lingers(self) -> None:
+        status = self.world.link.status
+        assert not (self.wanted and isinstance(status, Off))
+        assert self.wanted or isinstance(status, Off | Closing)
+        if isinstance(status, Dialing | Waiting):
+            assert self.world.clock.getDelayedCalls()
+        if isinstance(status, Off):
+            assert not self.world.clock.getDelayedCalls()
+            assert self.turns.tokens == 1
+            assert all(closed.called for closed in self.closes)
+
+
+Lives.TestCase.settings = hypothesis_settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestLives = Lives.TestCase
