@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -52,14 +52,18 @@ class HttpSettings(_Table, frozen=True, kw_only=True):
 class HubSettings(_Table, frozen=True, kw_only=True):
     """`[hub]`."""
 
-    max_dials: int = 64
+    max_dials: Annotated[int, msgspec.Meta(ge=1)] = 64
     """How many connections may be under way at once."""
-    max_clients: int = 10_000
+    max_clients: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     """How many clients may be attached at once."""
     ring: Size = Size(256 * 1024)
     """The newest bytes of each console that are kept in memory."""
-    tag: str = "<ConMan>"
+    tag: Annotated[str, msgspec.Meta(pattern=r"^[ -~]{1,64}\Z")] = "<ConMan>"
     """What the daemon's own lines in the stream begin with."""
+
+    def __post_init__(self) -> None:
+        if self.ring < 4096:
+            raise ValueError("ring must be at least 4096 bytes")
 
 
 class AuthSettings(_Table, frozen=True, kw_only=True):

@@ -1,13 +1,17 @@
 """The budget of file descriptors: each console takes two, each client one.
 
-`tap` asks once at start.  A daemon that runs out goes on (`accept` and the links fail and try again), but it is
-better to know before fifty racks boot.
+`tap` asks once at start, because it is better to know before fifty racks boot, and puts a `Doorman` before the site:
+whoever wants to come in may take all descriptors but the last, which the transcripts and the links need to go on.
 """
 
 from __future__ import annotations
 
+import os
 import resource
+from typing import Any
 
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
 RESERVE = 64
@@ -40,3 +44,46 @@ def raise_limit(consoles: int, clients: int) -> None:
             all=must + clients,
             hard=hard,
         )
+
+
+class Doorman(Factory):
+    """A factory that hands connections on to `factory` while there are descriptors to spare, and then drops them."""
+
+    noisy = False
+
+    def __init__(self, factory: Any) -> None:
+        self._factory = factory
+        self._full = False
+
+    def doStart(self) -> None:
+        self._factory.doStart()
+
+    def doStop(self) -> None:
+        self._factory.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        was_full, self._full = self._full, _left() < RESERVE // 2
+        if not self._full:
+            return self._factory.buildProtocol(addr)
+        if not was_full:
+            _log.error("hardly any file descriptor is left: whoever connects is refused; raise LimitNOFILE")
+        # Not None: TLS, which may stand before us, cannot take that for an answer.
+        return _Refusal()
+
+
+class _Refusal(Protocol):
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.abortConnection()
+
+
+def _left() -> int:
+    """How many descriptors are free, at least: the kernel gives out the lowest number that is."""
+    try:
+        lowest = os.dup(0)
+    except OSError:
+        return 0
+    os.close(lowest)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return RESERVE if soft == resource.RLIM_INFINITY else soft - lowest

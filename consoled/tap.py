@@ -6,11 +6,14 @@ Reads the configuration, makes every part and hands each the others it needs; no
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,9 @@ import txaio
 from twisted.application.service import MultiService
 from twisted.application.strports import service as listener
 from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
-from twisted.internet.task import LoopingCall
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -39,7 +43,7 @@ from consoled.backends.reset import ResetCommand
 from consoled.config import AnyConsole, Config, ConfigError, load
 from consoled.core.console import Console
 from consoled.core.hub import Hub
-from consoled.descriptors import raise_limit
+from consoled.descriptors import Doorman, raise_limit
 from consoled.systemd import Notifier
 from consoled.transcript.archive import Archive
 
@@ -65,11 +69,15 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         from twisted.internet import reactor
 
+        path = Path(self["config"]).absolute()
         try:
-            config = load(Path(self["config"]).absolute())
-            self.daemon = Daemon(config, reactor)
-        except (ConfigError, OSError, ValueError) as error:
+            config = load(path)
+        except ConfigError as error:
             raise usage.UsageError(str(error)) from None
+        try:
+            self.daemon = Daemon(config, reactor)
+        except ValueError as error:
+            raise usage.UsageError(f"{path}: {error}") from None
         if self["check"]:
             print(f"{self['config']}: {len(config.consoles)} consoles, and nothing wrong")  # noqa: T201
             sys.exit(0)
@@ -84,14 +92,19 @@ class Daemon(MultiService):
     """All parts of one consoled, and their order at start and stop."""
 
     def __init__(self, config: Config, reactor: Any) -> None:
-        """Make everything, and touch nothing yet.  Raises `OSError` or `ValueError` for what cannot be made."""
+        """Make everything, and touch nothing yet.  Raises `ValueError` that names the key of what cannot be made."""
         super().__init__()  # type: ignore[no-untyped-call]
         txaio.config.loop = reactor  # type: ignore[attr-defined]  # autobahn's timers
         self._config = config
         self._reactor = reactor
         self._turns = DeferredSemaphore(config.hub.max_dials)
-        self._backends = {settings.name: settings.backend(reactor) for settings in config.consoles if settings.enabled}
+        self._backends = {}
+        for settings in config.consoles:
+            with _naming(f"console {settings.name}"):
+                if settings.enabled:
+                    self._backends[settings.name] = settings.backend(reactor)
         self._archive: Archive | None = None
+        self._opening: Deferred[None] | None = None
         self._hub = Hub(config.hub.max_clients)
         self._sessions = Sessions()
         self._audit = Audit(to_log(Logger(namespace="consoled.audit")), time.time)
@@ -103,12 +116,14 @@ class Daemon(MultiService):
         self._csm = Csm(config.csm, self._hub, gate, self._audit, road, time.time, self._trouble)
         site = make_site([self._csm])
         for description in config.http.listen:
-            listener(description, site).setServiceParent(self)
+            with _naming(f"http.listen: {description}"):
+                listener(description, Doorman(site)).setServiceParent(self)
 
     def _checkers(self) -> list[ICredentialsChecker]:
         if self._config.auth is None:
             return [AllowAnonymousAccess()]
-        self._tokens = TokensFile(Path(self._config.auth.tokens), ROLES, self._reactor)
+        with _naming("auth.tokens"):
+            self._tokens = TokensFile(Path(self._config.auth.tokens), ROLES, self._reactor)
         return [self._tokens]
 
     def _trouble(self) -> str | None:
@@ -117,6 +132,13 @@ class Daemon(MultiService):
         return "; ".join(troubles) or None
 
     # ------------------------------------------------------------------------------------------- start
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()  # type: ignore[no-untyped-call]
+        except (CannotListenError, OverflowError) as error:
+            _log.critical("consoled cannot start: {why}", why=error)
+            sys.exit(1)
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
@@ -130,12 +152,13 @@ class Daemon(MultiService):
         self._archive = archive = Archive.in_reactor(self._config.transcript, self._reactor)
         self._on_signal(signal.SIGUSR1, archive.reopen)
         self._on_signal(signal.SIGUSR2, self._hub.dial_now)
-        Deferred.fromCoroutine(self._open(archive)).addErrback(self._broken)
+        self._opening = Deferred.fromCoroutine(self._open(archive)).addErrback(self._broken)
 
     async def _open(self, archive: Archive) -> None:
         await archive.start()
         held = [settings for settings in self._config.consoles if settings.enabled]
-        consoles = await gatherResults([Deferred.fromCoroutine(self._console(archive, settings)) for settings in held])
+        making = [Deferred.fromCoroutine(self._console(archive, settings)) for settings in held]
+        consoles = [await console for console in making]
         off = [settings.name for settings in self._config.consoles if not settings.enabled]
         self._hub.open({console.name: console for console in consoles}, off)
         _log.info(
@@ -173,7 +196,11 @@ class Daemon(MultiService):
         signal.signal(number, lambda *_: self._reactor.callFromThread(call))
 
     def _broken(self, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            return  # asked to stop before it was open
         _log.critical("consoled cannot start: {why}", why=failure.getErrorMessage())
+        # twistd has no status for a service that fails after its start; without one systemd would take it for success.
+        atexit.register(os._exit, 1)
         self._reactor.stop()
 
     # ------------------------------------------------------------------------------------------- stop
@@ -188,7 +215,26 @@ class Daemon(MultiService):
         if self._watchdog is not None:
             self._watchdog.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
-        self._reactor.callLater(GOODBYE, self._sessions.abort)
-        await self._hub.close()
+        if self._opening is not None:
+            self._opening.cancel()
+        closing = self._hub.close()
+        await self._goodbye()
+        await closing
         if self._archive is not None:
             await self._archive.close()
+
+    async def _goodbye(self) -> None:
+        """Let the clients read up to their close frame and answer it; drop whoever does not."""
+        deadline = self._reactor.seconds() + GOODBYE
+        while self._sessions.sessions and self._reactor.seconds() < deadline:
+            await deferLater(self._reactor, 0.02)
+        self._sessions.abort()
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """What cannot be made is a `ValueError` that begins with the `key` it comes from."""
+    try:
+        yield
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{key}: {error}") from None

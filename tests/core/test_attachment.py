@@ -188,13 +188,14 @@ def test_what_is_nowhere_is_counted() -> None:
     assert client.attachment.bytes_out == 10
 
 
-def test_what_the_disk_lost_the_ring_may_have() -> None:
+@pytest.mark.parametrize("kept_from", [20, 25])
+def test_what_the_disk_lost_the_ring_may_have(kept_from: int) -> None:
     desk = Desk(ring=10)
     desk.console.received(b"a" * 15)
     desk.console.received(b"b" * 10)
     ring_starts = desk.console.ring.start
     assert ring_starts == 15
-    desk.transcript.start = 25
+    desk.transcript.start = kept_from
     client = desk.attach(at=5)
     assert client.told == [("missed", 10)]
     assert client.text == b"b" * 10
@@ -209,6 +210,20 @@ def test_a_disk_that_fails_is_no_end() -> None:
     assert client.told == [("missed", 2)]
     assert client.text == b"new"
     assert [event["name"] for event in logs] == ["x1"]
+
+
+def test_a_read_that_fails_for_a_client_that_is_full_is_tried_again() -> None:
+    desk = Desk(transcript=FakeTranscript(0, b"old"))
+    desk.transcript.late = desk.transcript.failing = True
+    client = desk.attach(at=0)
+    client.attachment.pause()
+    with capturedLogs():
+        desk.transcript.answer()
+    desk.transcript.failing = False
+    client.attachment.resume()
+    desk.transcript.answer()
+    assert client.told == []
+    assert client.text == b"old"
 
 
 def test_an_unfinished_character_is_not_joined_to_what_comes_after_a_gap() -> None:

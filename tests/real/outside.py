@@ -199,9 +199,13 @@ def assert_marked(stream: bytes, marks: list[tuple[int, int]], start: int = 0) -
         assert at < 0 or (begin, end) in marks, f"not marked: {stream[at : at + 100]!r}"
 
 
-def without_marks(stream: bytes) -> bytes:
-    """The node's bytes alone, without line ends, of which some may be the daemon's."""
-    return _OWN.sub(b"", stream).translate(None, b"\r\n")
+def without_own_lines(stream: bytes) -> bytes:
+    """The node's bytes alone; some of the line ends before the daemon's lines may have been the node's."""
+    return _OWN.sub(b"", stream)
+
+
+def without_line_ends(text: bytes) -> bytes:
+    return text.translate(None, b"\r\n")
 
 
 def assert_begins(stream: bytes, seen: bytes) -> None:

@@ -107,7 +107,7 @@ def tell(pids: Sequence[int], number: signal.Signals) -> None:
 
 
 def with_account(directory: Path, argv: Sequence[str]) -> list[str]:
-    """`argv`, to be run where only root and `USER` exist, who has the home `directory`/home and the password."""
+    """`argv`, to be run where nobody exists but root, sshd and `USER`, who has the home `directory`/home and the password."""
     if os.geteuid() != 0:
         pytest.skip("an account for this test alone takes root")
     unshare, openssl = need("unshare", "util-linux"), need("openssl", "openssl")
@@ -117,7 +117,9 @@ def with_account(directory: Path, argv: Sequence[str]) -> list[str]:
     home = directory / "home"
     (home / ".ssh").mkdir(parents=True, mode=0o700)
     home.chmod(0o700)
-    (directory / "passwd").write_text(f"root:x:0:0::/root:/bin/sh\n{USER}:x:0:0::{home}:/bin/sh\n")
+    (directory / "passwd").write_text(
+        f"root:x:0:0::/root:/bin/sh\nsshd:x:65534:65534::/run/sshd:/bin/false\n{USER}:x:0:0::{home}:/bin/sh\n"
+    )
     (directory / "shadow").write_text(f"root:*:20000::::::\n{USER}:{made.stdout.strip()}:20000::::::\n")
     (directory / "pam").write_text(
         "auth required pam_unix.so\naccount required pam_permit.so\nsession required pam_permit.so\n"
