@@ -69,6 +69,7 @@ class FilePath(str):
     """A path; in a configuration it is relative to that file."""
 
     __slots__ = ()
+    HAS_PATHS = True
 
     @classmethod
     def parse(cls, value: object, directory: str) -> "FilePath":
@@ -79,13 +80,14 @@ class FilePath(str):
 
 
 def units(directory: str) -> Callable[[type, Any], Any]:
-    """What msgspec needs to read these types (its `dec_hook`); relative paths begin at `directory`."""
+    """What msgspec needs to read types with a `parse` of their own (its `dec_hook`).
 
-    def decode(kind: type, value: Any) -> Any:
-        if kind is FilePath:
-            return FilePath.parse(value, directory)
-        if kind in (Duration, Size):
-            return kind.parse(value)
-        raise NotImplementedError(f"no rule for {kind}")
+    Relative paths begin at `directory`, for the types that say that they have paths.
+    """
+
+    def decode(kind: Any, value: Any) -> Any:
+        if not hasattr(kind, "parse"):
+            raise NotImplementedError(f"no rule for {kind}")
+        return kind.parse(value, directory) if getattr(kind, "HAS_PATHS", False) else kind.parse(value)
 
     return decode

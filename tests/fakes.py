@@ -319,6 +319,7 @@ class FakeBackend:
 
     def __init__(self, address: str = "<bmc1:2001>") -> None:
         self.address = address
+        self.host = ""
         self.dials: list[FakeDial] = []
         self.bug: Exception | None = None
         """Raised by `dial` itself."""

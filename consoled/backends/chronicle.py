@@ -29,14 +29,13 @@ class Chronicle:
         self._counted: Counter[str] = Counter()
         self._window: Timer | None = None
 
-    def happened(self, name: str, what: str, details: str, bad: bool = True) -> None:
-        """To the console `name` happened `what`: `connected`, `lost`, `cannot connect`.  `details` is for its line."""
+    def happened(self, name: str, what: str, line: str, bad: bool = True) -> None:
+        """Write `line` of the console `name`, or count it under `what` (`lost`)."""
         if self._window is None:
             self._window = self._clock.callLater(WINDOW, self._over)
         if self._written < BEFORE_SUMMARY:
             self._written += 1
-            level = LogLevel.warn if bad else LogLevel.info
-            _log.emit(level, "console {name}: {what} {details}", name=name, what=what, details=details)
+            _log.emit(LogLevel.warn if bad else LogLevel.info, "console {name}: {line}", name=name, line=line)
         else:
             self._counted[what] += 1
 

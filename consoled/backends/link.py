@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from consoled.backends.chronicle import Chronicle
 from consoled.backends.settings import ConsoleSettings
+from consoled.backends.turns import Turns
 from consoled.core.faults import LinkDown, NoBreak, NodeNotReading
 from consoled.core.seams import Backend, Clock, Line, LinkOwner, Refused, Timer
 from consoled.core.status import Closing, Dialing, Off, Status, Up, Waiting
@@ -41,9 +43,10 @@ class Link:
         clock: Clock,
         now: Callable[[], float],
         random: Callable[[], float],
-        turns: DeferredSemaphore,
+        turns: Turns,
+        chronicle: Chronicle,
     ) -> None:
-        """`now` tells the wall clock, `random` gives numbers in [0, 1), `turns` bounds the dials under way."""
+        """`now` tells the wall clock, `random` gives numbers in [0, 1)."""
         self._settings = settings
         self._backend = backend
         self._owner = owner
@@ -51,6 +54,7 @@ class Link:
         self._now = now
         self._random = random
         self._turns = turns
+        self._chronicle = chronicle
         self.status: Status = Off()
         self._wanted = False
         self._attempt: _Attempt | None = None
@@ -146,7 +150,7 @@ class Link:
         self._stop_timer()
         self._attempt = attempt = _Attempt(self)
         self._change(Dialing(self._now()))
-        self._dialing = dialing = self._turns.run(self._call, attempt)
+        self._dialing = dialing = self._turns.run(self._backend.host, self._failures > 0, lambda: self._call(attempt))
         dialing.addCallbacks(self._connected, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
         dialing.addErrback(lambda bug: _log.failure("console {name}", bug, name=self._settings.name))
 
@@ -207,18 +211,13 @@ class Link:
         name, address = self._settings.name, self.address
         match status:
             case Up():
-                _log.info("console {name}: connected to {address}", name=name, address=address)
+                self._chronicle.happened(name, "connected", f"connected to {address}", bad=False)
             case Waiting(why=why) if isinstance(before, Up):
-                _log.warn("console {name}: lost {address}: {why}", name=name, address=address, why=why)
+                self._chronicle.happened(name, "lost", f"lost {address}: {why}")
             # A BMC that is away fails every minute: say so at 1, 2, 4, 8, ... attempts.
             case Waiting(why=why) if self._failures & (self._failures - 1) == 0:
-                _log.warn(
-                    "console {name}: cannot connect to {address}, attempt {count}: {why}",
-                    name=name,
-                    address=address,
-                    count=self._failures,
-                    why=why,
-                )
+                line = f"cannot connect to {address}, attempt {self._failures}: {why}"
+                self._chronicle.happened(name, "cannot be connected to", line)
         self._owner.changed(status)
 
     def _set_timer(self, delay: float, call: Callable[[], None]) -> None:

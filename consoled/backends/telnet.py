@@ -15,15 +15,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from consoled.backends.address import Address
+from consoled.backends.rfc2217 import COM_PORT, ComPort, ComPortSettings
 from consoled.backends.settings import ConsoleSettings
 from consoled.backends.stream import StreamLine
 from consoled.backends.tcp import endpoint
 from consoled.backends.tcp_socket import prepare
-from consoled.backends.telnet_codec import AYT, BRK, IAC, NOP, TelnetCodec
+from consoled.backends.telnet_codec import AYT, BRK, IAC, NOP, TelnetCodec, subnegotiation
 from consoled.core.seams import Backend, Clock, Line, LineOwner, Timer
 
 SETTLE = 1.0
 """Seconds that a peer has to answer our questions."""
+SETTLE_PORT = 3.0
+"""The same where its serial port is to be set, too."""
 MOST_EARLY = 65536
 """Bytes of output after which nobody waits for answers."""
 PATIENCE = 2
@@ -43,6 +46,8 @@ class TelnetSettings(ConsoleSettings, tag="telnet", frozen=True, kw_only=True):
     Without it Enter is CR NUL, and some servers (ser2net) give the node the NUL, too.  With it a login host's telnetd
     no longer puts CR before LF.
     """
+    serial: ComPortSettings | None = None
+    """How the server's serial port is to be (RFC 2217)."""
     keepalive_command: Literal["nop", "ayt"] = "nop"
     """What is sent after `keepalive` of silence.
 
@@ -80,12 +85,21 @@ class TelnetLine(StreamLine):
         super().__init__(owner)
         self._settings = settings
         self._clock = clock
-        self._codec = TelnetCodec(clock.seconds, settings.binary)
+        self._port: ComPort | None = None
+        if settings.serial is not None:
+            self._port = ComPort(settings.serial, clock, self._subnegotiate, self._let_go)
+        offers = () if self._port is None else (COM_PORT,)
+        self._codec = TelnetCodec(clock.seconds, settings.binary, self._subnegotiated, offers)
         self._muted = False
         self._heard_at = 0.0
         self._unanswered = 0
         self._timer: Timer | None = None
         """The end of the patience with the negotiation, then the next look at the silence."""
+
+    @property
+    def note(self) -> str:
+        """How the server's serial port is otherwise than configured, for people; empty if it is not."""
+        return self._port.note if self._port is not None else ""
 
     # Twisted and `StreamLine` call these.
 
@@ -96,11 +110,13 @@ class TelnetLine(StreamLine):
     def opened(self) -> None:
         self.stage = "the telnet negotiation"
         self.transport.write(self._codec.answers())
-        self._timer = self._clock.callLater(SETTLE, self.usable)
+        self._timer = self._clock.callLater(SETTLE if self._port is None else SETTLE_PORT, self.usable)
 
     def usable(self) -> None:
         self._heard_at = self._clock.seconds()
         self._set_timer(self._settings.keepalive)
+        if self.note:
+            _log.warn("console {name}: {note}", name=self._settings.name, note=self.note)
         super().usable()
 
     def dataReceived(self, data: bytes) -> None:
@@ -116,20 +132,46 @@ class TelnetLine(StreamLine):
             self.deliver(output)
         elif self.up:
             self.owner.heard()
-        if not self.up and (self._codec.settled or len(self._early) > MOST_EARLY):
+        if self._port is not None and not self._port.begun and self._codec.offer_taken(COM_PORT):
+            self._port.begin()
+        if not self.up and (self._settled or len(self._early) > MOST_EARLY):
             self.usable()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._set_timer(0)
+        if self._port is not None:
+            self._port.end()
         super().connectionLost(reason)
 
     # The link calls these.
 
     def write(self, data: bytes) -> bool:
+        if self._port is not None and self._port.holding:
+            return self.transport is not None and self._port.hold(data)
         return super().write(self._codec.encode(data))
 
     def send_break(self) -> bool:
+        if self._port is not None and self._port.begun and not self._full:
+            self._port.send_break()
+            return True
         return super().write(bytes([IAC, BRK]))
+
+    # The codec and the port call these.
+
+    @property
+    def _settled(self) -> bool:
+        port_settled = self._port is None or not self._port.begun or self._port.settled
+        return self._codec.settled and port_settled
+
+    def _let_go(self, held: bytes) -> None:
+        self.transport.write(self._codec.encode(held))
+
+    def _subnegotiated(self, option: int, data: bytes) -> None:
+        if self._port is not None and option == COM_PORT:
+            self._port.heard(data)
+
+    def _subnegotiate(self, data: bytes) -> None:
+        self.transport.write(subnegotiation(COM_PORT, data))
 
     # The silence.
 

@@ -40,17 +40,21 @@ class TelnetCodec:
         seconds: Callable[[], float],
         binary: bool = True,
         subnegotiated: Callable[[int, bytes], None] = lambda option, data: None,
+        offers: Collection[int] = (),
     ) -> None:
-        """`seconds` is the clock's; `subnegotiated` is told of subnegotiations of options that are on."""
+        """`seconds` is the clock's; `subnegotiated` is told of subnegotiations of options that are on; `offers` are
+        options that we offer besides.
+        """
         self.muted = False
         """Whether the peer was ever left without an answer, for asking too much."""
         self._seconds = seconds
         self._subnegotiated = subnegotiated
         transparent = {BINARY} if binary else set()
-        self._ours = _Side(WILL, WONT, {SGA} | transparent)
+        self._ours = _Side(WILL, WONT, {SGA, *offers} | transparent)
         self._theirs = _Side(DO, DONT, {ECHO, SGA} | transparent)
         self._answers = bytearray()
-        for side, option in ((self._ours, BINARY), (self._theirs, BINARY), (self._theirs, SGA)):
+        asked = [(self._ours, BINARY), (self._theirs, BINARY), (self._theirs, SGA)]
+        for side, option in [*asked, *((self._ours, option) for option in offers)]:
             if option in side.agreeable:
                 side.states[option], _ = wanted(State.NO, True)
                 self._answers += bytes([IAC, side.on, option])
@@ -68,6 +72,10 @@ class TelnetCodec:
         """Whether the peer has answered everything that we asked."""
         pending = (State.WANT_YES, State.WANT_NO, State.WANT_YES_OPPOSITE, State.WANT_NO_OPPOSITE)
         return not any(state in pending for side in (self._ours, self._theirs) for state in side.states.values())
+
+    def offer_taken(self, option: int) -> bool:
+        """Whether the peer has agreed to an option of ours."""
+        return self._ours.is_on(option)
 
     def answers(self) -> bytes:
         """What is to be sent now, before anything else: our questions at first, then answers.  Gives it once."""
@@ -189,6 +197,11 @@ class TelnetCodec:
         if sub and (self._ours.is_on(sub[0]) or self._theirs.is_on(sub[0])):
             self._subnegotiated(sub[0], bytes(sub[1:]))
         return iac + 2
+
+
+def subnegotiation(option: int, data: bytes) -> bytes:
+    """The wire's form of what we have to say about an option that is on."""
+    return bytes([IAC, SB, option]) + data.replace(_IAC, _IAC + _IAC) + bytes([IAC, SE])
 
 
 class _Side:

@@ -50,6 +50,16 @@ class Turns:
         self._again: deque[_Turn] = deque()
         self._parked: dict[str, deque[_Turn]] = {}
 
+    @property
+    def under_way(self) -> int:
+        """How many attempts are being made."""
+        return self._most - self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many links stand in the queue."""
+        return len(self._new) + len(self._again) + sum(map(len, self._parked.values()))
+
     def run(self, host: str, again: bool, attempt: Callable[[], Deferred[_Result]]) -> Deferred[_Result]:
         """Call `attempt` when its turn comes; fires as it does.
 

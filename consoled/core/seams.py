@@ -66,6 +66,10 @@ class Backend(Protocol):
     def address(self) -> str:
         """Where the console is, for people, in ConMan's forms (`<host:port>`, `"/dev/ttyS0"`); never a secret."""
 
+    @property
+    def host(self) -> str:
+        """What several consoles may have in common, so that it should not be dialled for all at once; or empty."""
+
     def dial(self, owner: LineOwner) -> Deferred[Line]:
         """Connect and negotiate.
 

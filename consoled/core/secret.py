@@ -6,7 +6,7 @@ the moment of use, so that a rotated password heals by itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import os
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -17,33 +17,53 @@ _FORMS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Secret:
-    """A reference.  Exactly one of the first six is set; two that are equal lead to the same secret."""
+    """A reference to where one secret is.  Immutable; two that are equal lead to the same secret.
 
-    literal: str = field(default="", repr=False)
-    """The value itself, from a file that others cannot read."""
-    file: str = ""
-    """The path of a file that holds it; one line end at its end does not count."""
-    env: str = ""
-    """The name of a variable of the daemon's environment."""
-    credential: str = ""
-    """The name of a credential that systemd has loaded (`LoadCredential=`)."""
-    command: tuple[str, ...] = ()
-    """The argument list of a program that prints it."""
-    vault: str = ""
-    """The path of a secret in a Vault or OpenBao KV store."""
-    field: str = ""
-    """With `vault`: which of its fields."""
+    Not a dataclass, because msgspec would read those by itself, past `parse`.
+    """
+
+    HAS_PATHS = True
+    __slots__ = ("command", "credential", "env", "field", "file", "literal", "vault")
+
+    def __init__(
+        self,
+        *,
+        literal: str = "",
+        file: str = "",
+        env: str = "",
+        credential: str = "",
+        command: tuple[str, ...] = (),
+        vault: str = "",
+        field: str = "",
+    ) -> None:
+        """One of them, and `field` with `vault`; `parse` sees to that."""
+        self.literal = literal
+        """The value itself, from a file that others cannot read."""
+        self.file = file
+        """The path of a file that holds it; one line end at its end does not count."""
+        self.env = env
+        """The name of a variable of the daemon's environment."""
+        self.credential = credential
+        """The name of a credential that systemd has loaded (`LoadCredential=`)."""
+        self.command = command
+        """The argument list of a program that prints it."""
+        self.vault = vault
+        """The path of a secret in a Vault or OpenBao KV store."""
+        self.field = field
+        """With `vault`: which of its fields."""
 
     @classmethod
-    def parse(cls, value: object) -> Secret:
-        """From what TOML has: a text, or a table of one of the forms.  Raises `ValueError`, which quotes no text."""
+    def parse(cls, value: object, directory: str = "") -> Secret:
+        """From what TOML has: a text, or a table of one of the forms; a relative path begins at `directory`.
+
+        Raises `ValueError`, which quotes no text.
+        """
         match value:
             case str() if value:
                 return cls(literal=value)
             case {"file": str() as path, **rest} if path and not rest:
-                return cls(file=path)
+                return cls(file=os.path.join(directory, path))  # noqa: PTH118  # `Path` would drop a last slash
             case {"env": str() as name, **rest} if name and not rest:
                 return cls(env=name)
             case {"credential": str() as name, **rest} if name and "/" not in name and not rest:
@@ -56,10 +76,22 @@ class Secret:
 
     def __str__(self) -> str:
         """Where it is, for people: `file /etc/consoled/bmc.password`."""
-        for one in fields(self)[1:]:
-            if value := getattr(self, one.name):
-                return f"{one.name} {' '.join(value) if isinstance(value, tuple) else value}"
+        for form in ("file", "env", "credential", "command", "vault"):
+            if value := getattr(self, form):
+                return f"{form} {' '.join(value) if isinstance(value, tuple) else value}"
         return "a text in the configuration"
+
+    def __repr__(self) -> str:
+        return f"<Secret: {self}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        return hash(self._parts())
+
+    def _parts(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__slots__)
 
 
 class SecretUnavailable(Exception):

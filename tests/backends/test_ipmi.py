@@ -23,6 +23,7 @@ from consoled.backends.ipmi_program import IPMICONSOLE, IPMITOOL, Held, LoginRef
 from consoled.backends.process import ProcessLine, ProcessSettings
 from consoled.core.seams import Refused
 from consoled.core.secret import Secret, SecretUnavailable
+from consoled.units import units
 from tests.backends.stream_fakes import Dial, Owner
 
 CANARY = "c4nary-$ecret"
@@ -156,8 +157,7 @@ def logged() -> Iterator[list[str]]:
 
 def settings(**keys: Any) -> IpmiSettings:
     given = {"kind": "ipmi", "name": "x1", "address": "bmc1", "user": "op", "password": {"file": "/p"}} | keys
-    secrets = {key: Secret.parse(given[key]) for key in ("password", "k_g") if key in given}
-    return msgspec.convert(given | secrets, IpmiSettings, dec_hook=lambda kind, value: kind.parse(value))
+    return msgspec.convert(given, IpmiSettings, dec_hook=units("/"))
 
 
 both = pytest.mark.parametrize("program", ["ipmiconsole", "ipmitool"])

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.python.failure import Failure
 
+from consoled.backends.chronicle import Chronicle
 from consoled.backends.link import FORGIVEN_AFTER, HANG_UP, JITTER, Link
 from consoled.backends.settings import ConsoleSettings
+from consoled.backends.turns import Turns
 from consoled.core.faults import LinkDown, NoBreak, NodeNotReading
 from consoled.core.seams import Line, Refused
 from consoled.core.status import Closing, Dialing, Off, Status, Up, Waiting
@@ -31,7 +33,7 @@ class World:
         self,
         *,
         chance: float = 0.0,
-        turns: DeferredSemaphore | None = None,
+        turns: Turns | None = None,
         clock: Clock | None = None,
         **settings: Any,
     ) -> None:
@@ -47,7 +49,8 @@ class World:
             self.clock,
             lambda: EPOCH + self.clock.seconds(),
             lambda: self.chance,
-            DeferredSemaphore(10) if turns is None else turns,
+            Turns(self.clock, 10, 10) if turns is None else turns,
+            Chronicle(Clock()),
         )
 
     def received(self, data: bytes) -> None:
@@ -196,7 +199,8 @@ def test_a_bug_in_a_backend_is_no_end() -> None:
 
 def test_dialling_is_never_done_inside_of_open() -> None:
     """So that many that fail at once, each handing its turn to the next, are not a recursion."""
-    clock, turns = Clock(), DeferredSemaphore(1)
+    clock = Clock()
+    turns = Turns(clock, 1, 1)
     first = World(clock=clock, turns=turns)
     first.open()
     others = [World(clock=clock, turns=turns, retry_initial=60) for _ in range(1000)]
@@ -207,14 +211,15 @@ def test_dialling_is_never_done_inside_of_open() -> None:
     for _ in others:
         clock.advance(0)
     assert {world.waiting.why for world in others} == {"No such file or directory"}
-    assert turns.tokens == 1
+    assert not turns.under_way
 
 
 # ---------------------------------------------------------------------------------------------- turns
 
 
 def test_turns_are_fair_and_a_waiter_that_gives_up_frees_its_place() -> None:
-    clock, turns = Clock(), DeferredSemaphore(2)
+    clock = Clock()
+    turns = Turns(clock, 2, 1)
     worlds = [World(clock=clock, turns=turns) for _ in range(5)]
     for world in worlds:
         world.link.open()
@@ -235,13 +240,15 @@ def test_turns_are_fair_and_a_waiter_that_gives_up_frees_its_place() -> None:
     assert dialled() == [1, 1, 0, 1, 1]
     worlds[3].backend.dials[0].fails(REFUSED)
     worlds[4].backend.dials[0].fails(REFUSED)
-    assert turns.tokens == 2
+    assert not turns.under_way
     assert not turns.waiting
 
 
 def test_waiting_for_a_turn_is_not_being_slow() -> None:
-    clock, turns = Clock(), DeferredSemaphore(1)
+    clock = Clock()
+    turns = Turns(clock, 1, 1)
     first, second = (World(clock=clock, turns=turns, connect_timeout=limit) for limit in (1000, 15))
+    first.backend.host = second.backend.host = "ts1"
     dial = first.open()
     second.link.open()
     clock.advance(100)
@@ -252,6 +259,19 @@ def test_waiting_for_a_turn_is_not_being_slow() -> None:
     assert isinstance(second.link.status, Dialing)
     clock.advance(1)
     assert second.waiting.why == "no usable connection within 15 s"
+
+
+def test_a_link_that_failed_stands_behind_a_new_one() -> None:
+    clock = Clock()
+    turns = Turns(clock, 1, 1)
+    failed, new, busy = (World(clock=clock, turns=turns) for _ in range(3))
+    failed.open().fails(REFUSED)
+    busy.open()
+    failed.link.dial_now()
+    new.link.open()
+    busy.backend.dials[0].connects()
+    clock.advance(0)
+    assert (len(failed.backend.dials), len(new.backend.dials)) == (1, 1)
 
 
 # ---------------------------------------------------------------------------------------------- patience
@@ -392,16 +412,18 @@ def test_closing_while_dialing(way: Callable[[Deferred[Line]], None]) -> None:
 
 
 def test_closing_while_in_the_queue_or_about_to_dial() -> None:
-    turns = DeferredSemaphore(1)
-    world = World(turns=turns)
+    clock = Clock()
+    turns = Turns(clock, 1, 1)
+    world = World(turns=turns, clock=clock)
     world.link.open()
     result(world.link.close())
-    assert (turns.tokens, world.link.status) == (1, Off())
-    result(turns.acquire())
+    assert (turns.under_way, world.link.status) == (0, Off())
+    other = turns.run("", False, Deferred)
     world.link.open()
+    assert turns.waiting == 1
     result(world.link.close())
     assert not turns.waiting
-    turns.release()
+    other.addErrback(lambda failure: None).cancel()
     world.clock.advance(1000)
     assert not world.backend.dials
     assert world.words == ["Dialing", "Off"] * 2
@@ -651,8 +673,9 @@ class Lives(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.turns = DeferredSemaphore(1)
-        self.world = World(turns=self.turns, quiet_timeout=7, quiet_action="reconnect")
+        clock = Clock()
+        self.turns = Turns(clock, 1, 1)
+        self.world = World(turns=self.turns, clock=clock, quiet_timeout=7, quiet_action="reconnect")
         self.lines: list[FakeLine] = []
         self.closes: list[Deferred[None]] = []
         self.wanted = False
@@ -720,7 +743,7 @@ class Lives(RuleBasedStateMachine):
             assert self.world.clock.getDelayedCalls()
         if isinstance(status, Off):
             assert not self.world.clock.getDelayedCalls()
-            assert self.turns.tokens == 1
+            assert not self.turns.under_way
             assert all(closed.called for closed in self.closes)
 
 
