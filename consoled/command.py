@@ -68,7 +68,9 @@ class _Run(ProcessProtocol):
         if self._timer.active():
             self._timer.cancel()
         if not self.ended.called:
-            self.ended.callback(Outcome(not self._why and self._ended_well(reason), self._how(reason), bytes(self._output)))
+            self.ended.callback(
+                Outcome(not self._why and self._ended_well(reason), self._how(reason), bytes(self._output))
+            )
 
     @staticmethod
     def _ended_well(reason: Failure) -> bool:

@@ -7,6 +7,7 @@ and the key.
 from __future__ import annotations
 
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -17,18 +18,31 @@ import msgspec
 
 from consoled.api.csm import CsmSettings
 from consoled.backends.demo import DemoSettings
+from consoled.backends.ipmi import IpmiSettings
 from consoled.backends.process import ProcessSettings
 from consoled.backends.serial_port import SerialSettings
 from consoled.backends.settings import ConsoleSettings
+from consoled.backends.ssh import SshSettings
 from consoled.backends.tcp import TcpSettings
 from consoled.backends.telnet import TelnetSettings
 from consoled.backends.unix import UnixSettings
-from consoled.nodesets import expand
+from consoled.core.secret import Secret
+from consoled.inventory import OWN_KEYS, InventoryError, nodes
+from consoled.secrets.vault import VaultSettings
 from consoled.transcript.names import check_name
 from consoled.transcript.settings import TranscriptSettings
 from consoled.units import FilePath, Size, units
 
-AnyConsole = TcpSettings | UnixSettings | TelnetSettings | SerialSettings | ProcessSettings | DemoSettings
+AnyConsole = (
+    TcpSettings
+    | UnixSettings
+    | TelnetSettings
+    | SerialSettings
+    | SshSettings
+    | IpmiSettings
+    | ProcessSettings
+    | DemoSettings
+)
 KINDS: dict[str, type[ConsoleSettings]] = {kind.__struct_config__.tag: kind for kind in AnyConsole.__args__}
 
 
@@ -52,8 +66,12 @@ class HttpSettings(_Table, frozen=True, kw_only=True):
 class HubSettings(_Table, frozen=True, kw_only=True):
     """`[hub]`."""
 
-    max_dials: Annotated[int, msgspec.Meta(ge=1)] = 64
-    """How many connections may be under way at once."""
+    state: FilePath = FilePath("/var/lib/consoled")
+    """A directory for what the daemon has to remember (host keys that were trusted on first use)."""
+    max_dials: Annotated[int, msgspec.Meta(ge=1)] = 128
+    """How many connections may be begun at once; those that take longer than half a second do not count."""
+    max_dials_each_host: Annotated[int, msgspec.Meta(ge=1)] = 8
+    """How many may be under way to one host, such as a terminal server with many ports."""
     max_clients: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     """How many clients may be attached at once."""
     ring: Size = Size(256 * 1024)
@@ -81,6 +99,7 @@ class Config(_Table, frozen=True, kw_only=True):
     transcript: TranscriptSettings
     csm: CsmSettings = CsmSettings()
     auth: AuthSettings | None = None
+    vault: VaultSettings | None = None
     tenants: dict[str, str] = {}
     consoles: tuple[AnyConsole, ...] = ()
 
@@ -93,8 +112,10 @@ class _File(_Table, frozen=True, kw_only=True):
     transcript: TranscriptSettings
     csm: CsmSettings = CsmSettings()
     auth: AuthSettings | None = None
+    vault: VaultSettings | None = None
     tenants: dict[str, str] = {}
     defaults: dict[str, Any] = {}
+    group: list[dict[str, Any]] = []
     console: list[dict[str, Any]] = []
 
 
@@ -102,17 +123,19 @@ def load(path: Path) -> Config:
     """Read and check the file at `path`.  Raises `ConfigError`."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        private = not path.stat().st_mode & stat.S_IROTH
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
+    directory = str(path.parent)
     try:
-        return _checked(_convert(raw, _File, str(path.parent)), str(path.parent))
+        return _checked(_convert(raw, _File, directory, private), directory, private)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _checked(file: _File, directory: str) -> Config:
+def _checked(file: _File, directory: str, private: bool) -> Config:
     for listen in file.http.listen:
         if file.auth is None and not file.http.insecure and not is_loopback(listen):
             raise ConfigError(
@@ -125,58 +148,52 @@ def _checked(file: _File, directory: str) -> Config:
         transcript=file.transcript,
         csm=file.csm,
         auth=file.auth,
+        vault=file.vault,
         tenants=file.tenants,
-        consoles=_consoles(file.console, file.defaults, directory),
+        consoles=_consoles(file, directory, private),
     )
 
 
-def _consoles(tables: list[dict[str, Any]], defaults: dict[str, Any], directory: str) -> tuple[AnyConsole, ...]:
-    known = {field for kind in KINDS.values() for field in kind.__struct_fields__}
-    for key in defaults.keys() - known - {"kind"} | defaults.keys() & {"name"}:
+def _consoles(file: _File, directory: str, private: bool) -> tuple[AnyConsole, ...]:
+    known = {field for kind in KINDS.values() for field in kind.__struct_fields__} | {"kind", *OWN_KEYS}
+    for key in file.defaults.keys() - known | file.defaults.keys() & {"name", "group"}:
         raise ConfigError(f"defaults.{key}: no kind of console has this key")
-    consoles: dict[str, AnyConsole] = {}
-    for index, table in enumerate(tables):
-        where = f"console[{index}]"
-        try:
-            names = sorted(expand(table["name"]))
-        except KeyError:
-            raise ConfigError(f"{where}.name: is missing") from None
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{where}.name: {error}") from None
-        kind = KINDS.get(str(table.get("kind", defaults.get("kind"))))
-        if kind is None:
-            raise ConfigError(f"{where}.kind: must be one of {', '.join(sorted(KINDS))}")
-        whole = {key: value for key, value in defaults.items() if key in kind.__struct_fields__} | table
-        whole["kind"] = kind.__struct_config__.tag
-        for name in names:
-            if name in consoles:
-                raise ConfigError(f"{where}.name: {name} is configured already")
+    for index, group in enumerate(file.group):
+        for key in group.keys() - known:
+            raise ConfigError(f"group[{index}].{key}: no kind of console has this key")
+    consoles = []
+    try:
+        for node in nodes(file.console, file.group, file.defaults, directory):
+            kind = KINDS.get(str(node.settings.get("kind")))
+            if kind is None:
+                raise ConfigError(f"{node.where}.kind: must be one of {', '.join(sorted(KINDS))}")
             try:
-                check_name(name)
+                check_name(node.name)
             except ValueError as error:
-                raise ConfigError(f"{where}.name: {error}") from None
-            consoles[name] = _convert(_filled(whole, name) | {"name": name}, kind, directory, where)
-    return tuple(consoles.values())
+                raise ConfigError(f"{node.where}.name: {error}") from None
+            # What is inherited may be for other kinds; what the console itself says may not.
+            fit = (*kind.__struct_fields__, *node.said)
+            table = {key: value for key, value in node.settings.items() if key in fit or key == "kind"}
+            consoles.append(_convert(table, kind, directory, private, node.where))
+    except InventoryError as error:
+        raise ConfigError(str(error)) from None
+    return tuple(consoles)
 
 
-def _filled(value: Any, name: str) -> Any:
-    """`value` with `{name}` replaced in every text in it."""
-    match value:
-        case str():
-            return value.replace("{name}", name)
-        case list():
-            return [_filled(one, name) for one in value]
-        case dict():
-            return {key: _filled(one, name) for key, one in value.items()}
-        case _:
-            return value
+def _convert(value: Any, kind: Any, directory: str, private: bool, where: str = "") -> Any:
+    """`value` as `kind`; relative paths begin at `directory`.  Raises `ConfigError` that names the key.
 
+    Unless the file is `private`, no secret may stand in it.
+    """
+    decode = units(directory)
 
-def _convert(value: Any, kind: Any, directory: str, where: str = "") -> Any:
-    """`value` as `kind`; relative paths begin at `directory`.  Raises `ConfigError` that names the key."""
+    def decode_privately(kind: type, value: Any) -> Any:
+        if kind is Secret and isinstance(value, str) and not private:
+            raise ValueError("a secret stands in a file that others can read: chmod o-r, or say where else it is")
+        return decode(kind, value)
 
     try:
-        return msgspec.convert(value, kind, dec_hook=units(directory))
+        return msgspec.convert(value, kind, dec_hook=decode_privately)
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at `$")
         key = (where + path.rstrip("`")).lstrip(".")

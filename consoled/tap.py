@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import txaio
 from twisted.application.service import MultiService
 from twisted.application.strports import service as listener
 from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -38,12 +40,18 @@ from consoled.auth.gate import Gate
 from consoled.auth.roles import ROLES
 from consoled.auth.tenants import TenantTable
 from consoled.auth.tokens import TokensFile
+from consoled.backends.chronicle import Chronicle
 from consoled.backends.link import Link
 from consoled.backends.reset import ResetCommand
+from consoled.backends.settings import Surroundings
+from consoled.backends.turns import Turns
 from consoled.config import AnyConsole, Config, ConfigError, load
 from consoled.core.console import Console
 from consoled.core.hub import Hub
+from consoled.core.seams import Backend
 from consoled.descriptors import Doorman, raise_limit
+from consoled.secrets.fetcher import Fetcher
+from consoled.secrets.vault import KeyValueStore
 from consoled.systemd import Notifier
 from consoled.transcript.archive import Archive
 
@@ -57,7 +65,10 @@ class Options(usage.Options):
     """`twistd consoled`'s own command line."""
 
     optParameters = [["config", "c", "/etc/consoled/consoled.toml", "The configuration file."]]
-    optFlags = [["check", None, "Check the configuration, say what is wrong with it, and exit."]]
+    optFlags = [
+        ["check", None, "Check the configuration, say what is wrong with it, and exit."],
+        ["list", None, "With --check: list the consoles that it makes."],
+    ]
 
     daemon: Daemon
 
@@ -79,6 +90,8 @@ class Options(usage.Options):
         except ValueError as error:
             raise usage.UsageError(f"{path}: {error}") from None
         if self["check"]:
+            for row in self.daemon.consoles() if self["list"] else ():
+                print("\t".join(row))  # noqa: T201
             print(f"{self['config']}: {len(config.consoles)} consoles, and nothing wrong")  # noqa: T201
             sys.exit(0)
 
@@ -97,12 +110,14 @@ class Daemon(MultiService):
         txaio.config.loop = reactor  # type: ignore[attr-defined]  # autobahn's timers
         self._config = config
         self._reactor = reactor
-        self._turns = DeferredSemaphore(config.hub.max_dials)
-        self._backends = {}
+        self._turns = Turns(reactor, config.hub.max_dials, config.hub.max_dials_each_host)
+        self._chronicle = Chronicle(reactor)
+        around = Surroundings(reactor, self._secrets(), Path(config.hub.state))
+        self._backends: dict[str, Backend] = {}
         for settings in config.consoles:
             with _naming(f"console {settings.name}"):
                 if settings.enabled:
-                    self._backends[settings.name] = settings.backend(reactor)
+                    self._backends[settings.name] = settings.backend(around)
         self._archive: Archive | None = None
         self._opening: Deferred[None] | None = None
         self._hub = Hub(config.hub.max_clients)
@@ -114,10 +129,17 @@ class Daemon(MultiService):
         road = Road(self._sessions, reactor)
         gate = Gate(self._checkers(), ROLES, TenantTable(config.tenants), self._audit)
         self._csm = Csm(config.csm, self._hub, gate, self._audit, road, time.time, self._trouble)
-        site = make_site([self._csm])
+        site = make_site([self._csm], reactor)
         for description in config.http.listen:
             with _naming(f"http.listen: {description}"):
                 listener(description, Doorman(site)).setServiceParent(self)
+
+    def consoles(self) -> Iterator[tuple[str, str, str]]:
+        """Name, kind and address of each console."""
+        for settings in self._config.consoles:
+            backend = self._backends.get(settings.name)
+            kind = settings.__struct_config__.tag
+            yield settings.name, str(kind), "not held" if backend is None else backend.address
 
     def _checkers(self) -> list[ICredentialsChecker]:
         if self._config.auth is None:
@@ -125,6 +147,16 @@ class Daemon(MultiService):
         with _naming("auth.tokens"):
             self._tokens = TokensFile(Path(self._config.auth.tokens), ROLES, self._reactor)
         return [self._tokens]
+
+    def _secrets(self) -> Fetcher:
+        in_thread = partial(deferToThreadPool, self._reactor, self._reactor.getThreadPool())
+        vault = None
+        if self._config.vault is not None:
+            # Its own token is in no vault.
+            token = Fetcher(self._reactor, in_thread, os.environ)
+            with _naming("vault"):
+                vault = KeyValueStore(self._config.vault, self._reactor, token, in_thread)
+        return Fetcher(self._reactor, in_thread, os.environ, vault)
 
     def _trouble(self) -> str | None:
         """What is wrong with the daemon, for the health page."""
@@ -189,7 +221,9 @@ class Daemon(MultiService):
             reset=ResetCommand(settings.reset_command, self._reactor) if settings.reset_command else None,
         )
         backend = self._backends[settings.name]
-        console.link = Link(settings, backend, console, self._reactor, time.time, random.random, self._turns)
+        console.link = Link(
+            settings, backend, console, self._reactor, time.time, random.random, self._turns, self._chronicle
+        )
         return console
 
     def _on_signal(self, number: int, call: Any) -> None:
@@ -220,6 +254,7 @@ class Daemon(MultiService):
         closing = self._hub.close()
         await self._goodbye()
         await closing
+        self._chronicle.close()
         if self._archive is not None:
             await self._archive.close()
 

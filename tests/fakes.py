@@ -7,12 +7,13 @@ things go wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from consoled.backends.settings import Surroundings
 from consoled.core.attachment import Attachment, Client
 from consoled.core.console import Console
 from consoled.core.marks import Marks
@@ -312,6 +313,11 @@ class FakeDial:
 
     def fails(self, error: Exception) -> None:
         self.deferred.errback(error)
+
+
+def around(reactor: Any) -> Surroundings:
+    """The daemon as a backend that wants nothing but a reactor sees it."""
+    return Surroundings(reactor, secrets=cast(Any, None), state=cast(Any, None))
 
 
 class FakeBackend:

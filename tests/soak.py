@@ -56,10 +56,11 @@ WARM_UP = 30.0
 CALM = 5.0
 """Seconds between the last client's leaving and a measurement."""
 GROWTH = 8 << 20
-"""The bytes that the daemon may have grown by: rings of quiet consoles that filled meanwhile (500 of 16 KiB at most), the
-list of closed segments, and what the allocator keeps in pieces."""
+"""The bytes that the daemon may have grown by: rings of quiet consoles that filled meanwhile (500 of 16 KiB at most),
+the list of closed segments, and what the allocator keeps in pieces."""
 SPARE = 12
 """The descriptors that may be left: eight unpacked segments are kept for a minute, and a link may be dialling."""
+QUIET = b"Quiet-mode enabled"
 NOTE = re.compile(rb"(?:\r\n)?<ConMan>")
 MISSING = re.compile(rb"\r\n<ConMan> (\d+) bytes of the log are missing here\.\r\n")
 
@@ -68,7 +69,6 @@ class Machines:
     """The TCP nodes: one listener each, bursts of numbered lines, and a BMC that resets the connection."""
 
     def __init__(self, random: Random) -> None:
-        self.losses = 0
         self._random = random
         self._servers: list[asyncio.Server] = []
         self._busy: set[asyncio.Task[None]] = set()
@@ -91,7 +91,6 @@ class Machines:
                 await writer.drain()
                 number += count
                 await asyncio.sleep(self._random.expovariate(1))
-        self.losses += 1
         writer.transport.abort()
         self._busy.discard(task)
 
@@ -111,13 +110,14 @@ class Session:
         self.node = node
         self.verb = verb
         self.file = file
-        """The text, as bytes; of an interactive session without the daemon's lines, which are frames of their own."""
+        """The text, as bytes; of an interactive session what comes in quiet mode, less the daemon's answers to it."""
         self.closed: tuple[int, str] | None = None
         self._request = upgrade(verb, node, lines, follow)
         self._daemon = daemon
         self._buffer = buffer
         self._frames = Frames()
         self._seen = file.open("wb")
+        self._listening = verb == "tail"
 
     async def open(self) -> None:
         line = socket.socket()
@@ -130,6 +130,8 @@ class Session:
         answer = await self._reader.readuntil(b"\r\n\r\n")
         if not answer.startswith(b"HTTP/1.1 101 "):
             raise ConnectionError(repr(answer))
+        if self.verb == "interact":
+            await self.type(b"&Q")
 
     async def read(self, seconds: float) -> None:
         """Read for so long, or to the end."""
@@ -154,8 +156,10 @@ class Session:
 
     def _take(self, data: bytes) -> None:
         for opcode, payload in self._frames.feed(data):
-            if opcode == TEXT and (self.verb == "tail" or not NOTE.match(payload) or MISSING.match(payload)):
-                self._seen.write(payload)
+            if opcode == TEXT:
+                if self._listening and (self.verb == "tail" or MISSING.match(payload) or not NOTE.match(payload)):
+                    self._seen.write(payload)
+                self._listening = self._listening or QUIET in payload
             elif opcode == CLOSE:
                 self.closed = int.from_bytes(payload[:2]), payload[2:].decode()
                 self._writer.write(masked(CLOSE, payload))
@@ -273,7 +277,7 @@ class Soak:
         self._judge()
 
     async def _crowd(self, seconds: float) -> None:
-        """All clients and all troubles for so long; then the clients have gone, and so has what was unpacked for them."""
+        """All clients and all troubles for so long.  Returns when they have been gone for a moment."""
         self.ends = time.monotonic() + seconds
         async with asyncio.TaskGroup() as group:
             for _ in range(CLIENTS):
@@ -358,7 +362,7 @@ class Soak:
         visits: dict[str, list[Session]] = {}
         for session in self.sessions:
             visits.setdefault(session.node, []).append(session)
-        total = segments = 0
+        total = segments = losses = 0
         for name in self.names:
             try:
                 stream, moved, count = self._whole(name)
@@ -370,6 +374,7 @@ class Soak:
             total += len(stream)
             node = without_line_ends(without_own_lines(stream))
             segments += count
+            losses += stream.count(b"] disconnected from ")
             self.check(not self.daemon.lost(name), f"{name}: lost {self.daemon.lost(name)}")
             self.check(b"log closed" in stream[-100:], f"{name}: ends with {stream[-100:]!r}")
             for session in visits.get(name, ()):
@@ -380,7 +385,7 @@ class Soak:
         seen = sum(session.file.stat().st_size for session in self.sessions)
         self.figures["sessions"] = f"{len(self.sessions)}, {seen / 2**20:.0f} MiB compared"
         self.figures["streams"] = f"{total / 2**20:.0f} MiB in {segments} closed segments"
-        self.figures["links lost"] = str(self.machines.losses + self.daemon.log.count(": lost "))
+        self.figures["links lost"] = str(losses)
         for what, number in sorted(self.counts.items()):
             self.figures[what] = str(number)
         slow = sorted(self.latencies)
@@ -392,7 +397,7 @@ class Soak:
         And what was moved away, and how many segments were closed.
         """
         parts = self.daemon.segments(name)
-        moved = iter([path.read_bytes() for path in self.moved.get(name, ())])
+        moved = iter([path.read_bytes() for path in self.moved.get(name, ()) if path.stat().st_size])
         data, holes = b"", []
         for start, part in parts:
             if len(data) < start:

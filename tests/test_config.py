@@ -54,7 +54,7 @@ def test_a_node_set_makes_one_console_each(read):
 
 def test_the_name_is_filled_in_everywhere(read):
     [console] = read(
-        '[[console]]\nname = "n1"\nkind = "process"\ncommand = ["ssh", "{name}-bmc", "{other}"]\n'
+        '[[console]]\nname = "n1"\nkind = "process"\ncommand = ["ssh", "{name}-bmc", "{{other}}"]\n'
         'environment = { NODE = "{name}" }\nreset_command = ["powerman", "-1", "{name}"]'
     ).consoles
     assert console.command == ("ssh", "n1-bmc", "{other}")
@@ -88,7 +88,10 @@ def test_a_default_kind(read):
         ("[nonsense]\n", "Object contains unknown field `nonsense`"),
         ('[hub]\nring = "many"', "hub.ring: 'many' is not a size"),
         ('[[console]]\nkind = "tcp"', "console[0].name: is missing"),
-        ('[[console]]\nname = "a"', "console[0].kind: must be one of demo, process, serial, tcp, telnet, unix"),
+        (
+            '[[console]]\nname = "a"',
+            "console[0].kind: must be one of demo, ipmi, process, serial, ssh, tcp, telnet, unix",
+        ),
         ('[[console]]\nname = "a"\nkind = "tpc"', "console[0].kind: must be one of"),
         ('[[console]]\nname = "a["\nkind = "tcp"', "console[0].name: 'a[' is not a node set"),
         ('[[console]]\nname = 3\nkind = "tcp"', "console[0].name: "),
@@ -186,3 +189,26 @@ def test_files_are_relative_to_the_configuration(read, tmp_path):
     ).consoles
     assert (one.tls.ca, one.tls.certificate, one.tls.key) == (str(tmp_path / "ca.pem"), "/etc/c.pem", "")
     assert two.path == str(tmp_path / "b.sock")
+
+
+PASSWORD = '[[console]]\nname = "a"\nkind = "ipmi"\naddress = "a"\nuser = "op"\npassword = '
+
+
+def test_a_secret_in_a_file_that_others_can_read(read, tmp_path):
+    said = complaint(read, PASSWORD + '"c4n4ry"')
+    assert said.startswith("console[0].password: a secret stands in a file that others can read")
+    assert "c4n4ry" not in said
+
+
+def test_a_secret_in_a_private_file(tmp_path):
+    path = tmp_path / "consoled.toml"
+    path.touch(0o640)
+    path.write_text(LEAST + PASSWORD + '"c4n4ry"')
+    [console] = load(path).consoles
+    assert console.password.literal == "c4n4ry"
+    assert "c4n4ry" not in repr(console)
+
+
+def test_a_secret_somewhere_else(read, tmp_path):
+    [console] = read(PASSWORD + '{ file = "{name}.password" }').consoles
+    assert str(console.password) == f"file {tmp_path}/a.password"

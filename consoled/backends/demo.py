@@ -13,7 +13,7 @@ import errno
 from collections.abc import Callable
 from math import inf, isfinite
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 from twisted.internet.defer import Deferred
@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from consoled.backends.demo_machine import Machine
 from consoled.backends.demo_node import Node
 from consoled.backends.demo_sources import FLOOD_LINE, Chatter, Echo, Flood, Quiet
-from consoled.backends.settings import ConsoleSettings
+from consoled.backends.settings import ConsoleSettings, Surroundings
 from consoled.core.seams import Clock, Line, LineOwner, Refused, Timer
 from consoled.units import Duration, Size
 
@@ -65,7 +65,7 @@ class DemoSettings(ConsoleSettings, frozen=True, kw_only=True, tag="demo"):
     mean_uptime: Duration = Duration(60)
     """flaky: how long a connection lasts on average."""
 
-    def backend(self, reactor: Any) -> DemoBackend:
+    def backend(self, around: Surroundings) -> DemoBackend:
         """Raises `ValueError` for values that no machine can keep up with."""
         if self.interval < SHORTEST_INTERVAL:
             raise ValueError(f"interval: {self.interval:g} s is too short: {SHORTEST_INTERVAL:g} s or more")
@@ -73,11 +73,13 @@ class DemoSettings(ConsoleSettings, frozen=True, kw_only=True, tag="demo"):
             raise ValueError(f"rate: {self.rate} bytes is too slow: {FLOOD_LINE} (one line) or more")
         if not self.mean_uptime:
             raise ValueError("mean_uptime: must be more than zero")
-        return DemoBackend(self, reactor)
+        return DemoBackend(self, around.reactor)
 
 
 class DemoBackend:
     """The way to one simulated machine, which is switched on when it is first reached."""
+
+    host = ""
 
     def __init__(self, settings: DemoSettings, clock: Clock) -> None:
         self._settings = settings

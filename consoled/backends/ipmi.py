@@ -86,6 +86,7 @@ class IpmiBackend:
         self._secrets = secrets
         self._at = _address(settings.address)
         self.address = f"<{self._at}>"
+        self.host = self._at.host
 
     def dial(self, owner: LineOwner) -> Deferred[Line]:
         return Deferred.fromCoroutine(self._dial(owner))

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from consoled.backends.child import LADDER, Child
 from consoled.backends.line import TransportLine
-from consoled.backends.settings import ConsoleSettings
+from consoled.backends.settings import ConsoleSettings, Surroundings
 from consoled.backends.terminal import Terminal
 from consoled.core.seams import Clock, Line, LineOwner, Timer
 
@@ -70,12 +70,14 @@ class ProcessSettings(ConsoleSettings, frozen=True, kw_only=True, tag="process")
     def __repr__(self) -> str:
         return f"ProcessSettings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
-    def backend(self, reactor: Any) -> ProcessBackend:
-        return ProcessBackend(self, reactor, reactor)
+    def backend(self, around: Surroundings) -> ProcessBackend:
+        return ProcessBackend(self, around.reactor, around.reactor)
 
 
 class ProcessBackend:
     """How to start one console's program."""
+
+    host = ""
 
     def __init__(self, settings: ProcessSettings, reactor: Any, clock: Clock) -> None:
         self.address = f'"{settings.command[0]}"'

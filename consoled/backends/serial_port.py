@@ -27,7 +27,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from consoled.backends.line import TransportLine
-from consoled.backends.settings import ConsoleSettings
+from consoled.backends.settings import ConsoleSettings, Surroundings
 from consoled.backends.terminal import Terminal
 from consoled.core.seams import Clock, Line, LineOwner, Refused, Timer
 
@@ -70,8 +70,8 @@ class SerialSettings(ConsoleSettings, frozen=True, kw_only=True, tag="serial"):
         if self.flow == "rtscts" and self.rts != "leave":
             raise ValueError(f'rts: flow = "rtscts" moves this line, so it cannot be {self.rts!r}')
 
-    def backend(self, reactor: Any) -> SerialBackend:
-        return SerialBackend(self, reactor)
+    def backend(self, around: Surroundings) -> SerialBackend:
+        return SerialBackend(self, around.reactor)
 
 
 class Port(Protocol):
@@ -195,6 +195,8 @@ def explain(device: str, error: Exception) -> Exception:
 
 class SerialBackend:
     """How to reach the node behind one port."""
+
+    host = ""
 
     def __init__(
         self, settings: SerialSettings, reactor: Any, open_port: Callable[[SerialSettings], Port] = SerialPort

@@ -53,6 +53,6 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     reset_command: tuple[str, ...] = ()
     """The argument list of the command that resets the node (`&R`); given 60 seconds, its output is not kept."""
 
-    def backend(self, reactor: Any) -> Backend:
+    def backend(self, around: Surroundings) -> Backend:
         """The way to reach this console.  Raises `ValueError` for settings that contradict one another."""
         raise NotImplementedError

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 
 from consoled.backends.address import Address
-from consoled.backends.settings import ConsoleSettings
+from consoled.backends.settings import ConsoleSettings, Surroundings
 from consoled.backends.stream import StreamLine
 from consoled.backends.tcp_socket import prepare
 from consoled.backends.tls import TlsSettings
@@ -30,8 +30,8 @@ class TcpSettings(ConsoleSettings, tag="tcp", frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         Address.parse(self.address)
 
-    def backend(self, reactor: Any) -> Backend:
-        return TcpBackend(self, reactor)
+    def backend(self, around: Surroundings) -> Backend:
+        return TcpBackend(self, around.reactor)
 
 
 class TcpBackend:
@@ -42,6 +42,7 @@ class TcpBackend:
         self._reactor = reactor
         self._at = Address.parse(settings.address)
         self.address = f"<{self._at}>"
+        self.host = self._at.host
 
     def dial(self, owner: LineOwner) -> Deferred[Line]:
         line = TcpLine(owner, self._settings)

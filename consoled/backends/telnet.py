@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from consoled.backends.address import Address
 from consoled.backends.rfc2217 import COM_PORT, ComPort, ComPortSettings
-from consoled.backends.settings import ConsoleSettings
+from consoled.backends.settings import ConsoleSettings, Surroundings
 from consoled.backends.stream import StreamLine
 from consoled.backends.tcp import endpoint
 from consoled.backends.tcp_socket import prepare
@@ -60,8 +60,8 @@ class TelnetSettings(ConsoleSettings, tag="telnet", frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         Address.parse(self.address)
 
-    def backend(self, reactor: Any) -> Backend:
-        return TelnetBackend(self, reactor)
+    def backend(self, around: Surroundings) -> Backend:
+        return TelnetBackend(self, around.reactor)
 
 
 class TelnetBackend:
@@ -72,6 +72,7 @@ class TelnetBackend:
         self._reactor = reactor
         self._at = Address.parse(settings.address)
         self.address = f"<{self._at}>"
+        self.host = self._at.host
 
     def dial(self, owner: LineOwner) -> Deferred[Line]:
         line = TelnetLine(owner, self._settings, self._reactor)

@@ -15,7 +15,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.python.failure import Failure
 
-from consoled.backends.settings import ConsoleSettings
+from consoled.backends.settings import ConsoleSettings, Surroundings
 from consoled.backends.stream import StreamLine
 from consoled.backends.tls import TlsSettings
 from consoled.core.seams import Backend, Line, LineOwner, Refused
@@ -42,12 +42,14 @@ class UnixSettings(ConsoleSettings, tag="unix", frozen=True, kw_only=True):
         if self.tls is not None and self.tls.needs_name:
             raise ValueError('"tls" on a Unix socket needs a "server_name" or a "fingerprint"')
 
-    def backend(self, reactor: Any) -> Backend:
-        return UnixBackend(self, reactor)
+    def backend(self, around: Surroundings) -> Backend:
+        return UnixBackend(self, around.reactor)
 
 
 class UnixBackend:
     """Dials a Unix stream socket."""
+
+    host = ""
 
     def __init__(self, settings: UnixSettings, reactor: Any) -> None:
         self._settings = settings

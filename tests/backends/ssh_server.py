@@ -128,6 +128,8 @@ class ServerConnection(SSHConnection):
             server.window, remoteWindow=windowSize, remoteMaxPacket=maxPacket, conn=self, localMaxPacket=32768
         )
         server.channel.server = server
+        if not server.packet:
+            server.channel.localMaxPacket = 0
         return server.channel
 
     def gotGlobalRequest(self, requestType: bytes, data: bytes) -> int:
@@ -199,6 +201,7 @@ class Server(SSHFactory):
         self.early: list[bytes] = []
         self.full_up = False
         self.window = 1 << 20
+        self.packet = 32768
         self.reads = True
         self.primes = None
         self.offers: dict[str, list[bytes]] = {}

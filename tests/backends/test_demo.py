@@ -17,6 +17,7 @@ from consoled.backends.demo_machine import TICK
 from consoled.backends.demo_sources import flood_line
 from consoled.core.seams import Refused
 from consoled.units import Duration, Size
+from tests.fakes import around
 
 EXAMPLE = Path(__file__).parents[2] / "etc" / "demo.toml"
 
@@ -77,7 +78,7 @@ def run(clock: Clock, seconds: float, step: float = TICK) -> None:
 def make(**keys: Any) -> tuple[Clock, DemoBackend]:
     clock = Clock()
     clock.advance(1000)
-    backend = DemoSettings(**{"name": "n1", **keys}).backend(clock)
+    backend = DemoSettings(**{"name": "n1", **keys}).backend(around(clock))
     return clock, backend
 
 
@@ -321,7 +322,7 @@ def test_an_echo_through_a_line() -> None:
 )
 def test_what_no_machine_can_do_is_refused(keys: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        DemoSettings(name="n1", **keys).backend(Clock())
+        DemoSettings(name="n1", **keys).backend(around(Clock()))
 
 
 def read(text: dict[str, Any]) -> DemoSettings:
@@ -341,7 +342,7 @@ def test_the_demo_configuration_is_one() -> None:
     roles = set()
     for console in config["console"]:
         settings = read({**config["defaults"], **console})
-        settings.backend(Clock())
+        settings.backend(around(Clock()))
         roles.add(settings.role)
     assert roles == {"node", "flaky", "chatter", "flood", "echo"}
     assert config["http"]["listen"] == ["tcp:8080:interface=127.0.0.1"]

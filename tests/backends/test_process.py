@@ -20,6 +20,7 @@ from consoled.backends import child as child_module
 from consoled.backends import launch, process
 from consoled.backends.child import Child
 from consoled.backends.process import ProcessBackend, ProcessSettings
+from tests.fakes import around
 
 LIMIT = 20.0
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -169,7 +170,7 @@ def test_no_text_of_the_settings_shows_the_environments_values():
 def test_equal_settings_are_equal_and_the_address_is_in_conmans_form():
     assert settings("cat", environment={"A": "b"}) == settings("cat", environment={"A": "b"})
     assert settings("cat", environment={"A": "b"}) != settings("cat", environment={"A": "c"})
-    assert settings("/usr/bin/ipmitool", "-E").backend(reactor).address == '"/usr/bin/ipmitool"'
+    assert settings("/usr/bin/ipmitool", "-E").backend(around(reactor)).address == '"/usr/bin/ipmitool"'
 
 
 # ------------------------------------------------------------------------------------------------------- bytes
@@ -354,7 +355,7 @@ async def test_no_pty_is_a_failed_dial(monkeypatch):
 async def test_cancelling_a_dial_leaves_nothing(children):
     before = descriptors()
     owner = Owner()
-    dialling = settings("sleep", "600").backend(reactor).dial(owner)
+    dialling = settings("sleep", "600").backend(around(reactor)).dial(owner)
     dialling.cancel()
     with pytest.raises(CancelledError):
         await dialling

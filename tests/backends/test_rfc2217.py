@@ -15,6 +15,7 @@ from consoled.backends.rfc2217 import BREAK, COM_PORT, MOST_HELD, ComPort, ComPo
 from consoled.backends.telnet import SETTLE_PORT, TelnetSettings
 from consoled.backends.telnet_codec import BINARY, BRK, DO, DONT, IAC, SB, SE, SGA, WILL, subnegotiation
 from tests.backends.stream_fakes import Dial, Network, Wire, network
+from tests.fakes import around
 
 AGREED = bytes([IAC, DO, BINARY, IAC, WILL, BINARY, IAC, WILL, SGA])
 TAKEN = bytes([IAC, DO, COM_PORT])
@@ -59,7 +60,7 @@ def warnings():
 def begun(net: Network, **serial: Any) -> tuple[Dial, Wire]:
     """A dial up to where the server has agreed to the option."""
     settings = {"kind": "telnet", "name": "x1", "address": "bmc1:23", "serial": serial}
-    attempt = Dial(msgspec.convert(settings, TelnetSettings).backend(net.reactor))
+    attempt = Dial(msgspec.convert(settings, TelnetSettings).backend(around(net.reactor)))
     wire = net.accept()
     assert bytes([IAC, WILL, COM_PORT]) in wire.sent()
     wire.says(AGREED + TAKEN)
@@ -138,7 +139,7 @@ def test_a_server_that_rounds_is_believed_and_told_of_once(net: Network, warning
 
 def test_a_server_without_the_option_is_usable_at_once(net: Network, warnings: list[str]) -> None:
     settings = TelnetSettings(name="x1", address="bmc1:23", serial=ComPortSettings(speed=9600))
-    attempt = Dial(settings.backend(net.reactor))
+    attempt = Dial(settings.backend(around(net.reactor)))
     wire = net.accept()
     wire.says(AGREED + REFUSED)
     assert "does not do RFC 2217" in attempt.line.note
@@ -160,7 +161,9 @@ def test_a_server_that_does_not_answer_gets_three_seconds(net: Network, warnings
 
 
 def test_a_server_that_agrees_late_is_asked_late(net: Network) -> None:
-    attempt = Dial(TelnetSettings(name="x1", address="b:1", serial=ComPortSettings(bits=8)).backend(net.reactor))
+    attempt = Dial(
+        TelnetSettings(name="x1", address="b:1", serial=ComPortSettings(bits=8)).backend(around(net.reactor))
+    )
     wire = net.accept()
     net.turn(SETTLE_PORT)
     assert attempt.line
@@ -170,7 +173,7 @@ def test_a_server_that_agrees_late_is_asked_late(net: Network) -> None:
 
 
 def test_without_the_table_nothing_is_offered(net: Network) -> None:
-    attempt = Dial(TelnetSettings(name="x1", address="b:1").backend(net.reactor))
+    attempt = Dial(TelnetSettings(name="x1", address="b:1").backend(around(net.reactor)))
     wire = net.accept()
     assert COM_PORT not in wire.sent()
     wire.says(AGREED + TAKEN)

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from consoled.backends import serial_port
 from consoled.backends.serial_port import BREAK, SerialBackend, SerialLine, SerialPort, SerialSettings, explain, framing
 from consoled.core.seams import Refused
+from tests.fakes import around
 
 TIOCMBIS, TIOCMBIC = termios.TIOCMBIS, termios.TIOCMBIC
 DTR, RTS = struct.pack("I", termios.TIOCM_DTR), struct.pack("I", termios.TIOCM_RTS)
@@ -57,7 +58,7 @@ def test_flow_control_and_a_fixed_rts_contradict():
 
 
 def test_the_address_is_in_conmans_form():
-    assert settings(device="/dev/serial/by-id/usb-x").backend(Clock()).address == '"/dev/serial/by-id/usb-x"'
+    assert settings(device="/dev/serial/by-id/usb-x").backend(around(Clock())).address == '"/dev/serial/by-id/usb-x"'
 
 
 # ------------------------------------------------------------------------------------------------------- a port

@@ -263,6 +263,20 @@ def test_the_end_of_the_output_alone(bmc: World) -> None:
     bmc.net.assert_quiet()
 
 
+def test_the_end_of_the_output_before_the_reply(bmc: World) -> None:
+    def end(request: bytes) -> bool:
+        if request == b"shell":
+            bmc.server.channel.conn.sendEOF(bmc.server.channel)
+        return True
+
+    bmc.server.grants = end
+    attempt = bmc.dial()
+    assert attempt.line
+    bmc.net.turn(1)
+    bmc.run()
+    assert lost(attempt) == ["the shell ended"]
+
+
 def test_the_end_of_the_output_of_a_server_that_has_died(bmc: World) -> None:
     attempt = bmc.dial()
     bmc.server.channel.conn.sendEOF(bmc.server.channel)
@@ -504,6 +518,51 @@ def test_a_signature_of_another_kind_than_agreed(bmc: World) -> None:
     wire.says(server.transport.value())
     assert "makes no sense" in attempt.error
     wire.socket.close()
+
+
+def test_a_server_that_sends_more_than_it_may(bmc: World) -> None:
+    attempt = bmc.dial()
+    bmc.server.channel.remoteMaxPacket = 1 << 17
+    bmc.server.says(b"x" * 100_000)
+    bmc.run()
+    assert lost(attempt) == ["the server sent more than it may"]
+    bmc.net.assert_quiet()
+
+
+def test_packets_of_no_size(bmc: World) -> None:
+    bmc.server.packet = 0
+    attempt = bmc.dial()
+    assert "makes no sense" in attempt.error
+
+
+def test_nothing_is_not_output(bmc: World) -> None:
+    attempt = bmc.dial()
+    bmc.server.channel.conn.sendData(bmc.server.channel, b"")
+    bmc.run()
+    assert attempt.owner.told == [("heard", None)]
+
+
+def test_a_key_exchange_that_makes_no_sense(bmc: World) -> None:
+    bmc.server.offers = {"_encodeECPublicKey": lambda public: b"short"}
+    assert bmc.dial().error == "the server's part of the key exchange makes no sense"
+
+
+@given(number=st.integers(1, 255), payload=st.binary(max_size=60))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_packet_after_the_login(tmp_path: Path, number: int, payload: bytes) -> None:
+    with world(tmp_path) as bmc:
+        attempt = bmc.dial()
+        wire, server = bmc.wires[-1]
+        server.sendPacket(number, payload)
+        wire.says(server.transport.value())
+        bmc.net.turn()
+        attempt.line.write(b"x")
+        attempt.line.send_break()
+        attempt.line.close()
+        bmc.net.turn(10)
+        assert len(lost(attempt)) == 1
+        assert attempt.owner.told[-1][0] == "lost"
+        bmc.net.assert_quiet()
 
 
 # ------------------------------------------------------------------------------------------------ dials that fail

@@ -12,6 +12,7 @@ from twisted.conch.ssh.transport import SSHClientTransport
 from consoled.backends.settings import Surroundings
 from consoled.backends.ssh import SshSettings
 from consoled.backends.ssh_algorithms import KNOWN, LEGACY, AlgorithmSettings
+from consoled.core.secret import Secret
 from consoled.units import units
 
 LEAST = {"kind": "ssh", "name": "x", "address": "bmc1", "user": "root", "trust_on_first_use": True}
@@ -35,6 +36,13 @@ def test_addresses(address: str, shown: str) -> None:
     assert read(address=address).backend(Surroundings(None, None, Path("/nowhere"))).address == shown
 
 
+def test_secrets_by_reference() -> None:
+    settings = read(password={"env": "P"}, passphrase={"file": "phrase"}, key="-----BEGIN OPENSSH PRIVATE KEY-----\nx")
+    assert settings.password == Secret(env="P")
+    assert settings.passphrase == Secret(file="/etc/consoled/phrase")
+    assert "BEGIN" not in repr(settings)
+
+
 def test_paths_begin_at_the_configuration() -> None:
     settings = read(key_files=["id", "/abs/id"], known_hosts=["hosts"])
     assert settings.key_files == ("/etc/consoled/id", "/abs/id")
@@ -47,6 +55,8 @@ def test_paths_begin_at_the_configuration() -> None:
         ({"address": "2001:db8::1"}, "is no address"),
         ({"address": "bmc1:ssh"}, "is no address"),
         ({"user": ""}, "user"),
+        ({"key": "/etc/consoled/id"}, "name files in key_files"),
+        ({"password": {"literal": "x"}}, "is not a secret"),
         ({"trust_on_first_use": None}, "nothing says how to know the server"),
         ({"trust_on_first_use": False}, "nothing says how to know the server"),
         ({"fingerprint": "SHA256:" + "A" * 43}, 'are not asked with "fingerprint"'),
@@ -100,7 +110,7 @@ def test_lists_replace_add_and_take_away() -> None:
 
 
 def test_every_name_is_in_the_documentation() -> None:
-    text = Path("docs/ssh.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "ssh.md").read_text()
     for names in KNOWN.values():
         for name in names:
             assert f"`{name}`" in text, name

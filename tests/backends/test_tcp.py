@@ -17,6 +17,7 @@ from zope.interface import implementer
 from consoled.backends.tcp import TcpSettings
 from consoled.units import units
 from tests.backends.stream_fakes import Dial, network
+from tests.fakes import around
 
 EVERYTHING = bytes(range(256))
 
@@ -32,7 +33,7 @@ def net():
 
 
 def dial(net, **more: object) -> Dial:
-    return Dial(settings(**more).backend(net.reactor))
+    return Dial(settings(**more).backend(around(net.reactor)))
 
 
 def test_settings_come_from_a_table() -> None:
@@ -44,7 +45,7 @@ def test_settings_come_from_a_table() -> None:
 
 
 def test_it_says_where_it_is() -> None:
-    assert settings().backend(None).address == "<bmc1:2001>"
+    assert settings().backend(around(None)).address == "<bmc1:2001>"
 
 
 def test_up_and_all_bytes_both_ways(net) -> None:
@@ -161,7 +162,7 @@ def test_both_address_families_are_tried(net) -> None:
 
 
 def test_names_are_resolved_at_each_dial(net) -> None:
-    backend = settings().backend(net.reactor)
+    backend = settings().backend(around(net.reactor))
     Dial(backend)
     net.reactor.installNameResolver(Both())
     Dial(backend)

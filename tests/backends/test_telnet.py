@@ -10,6 +10,7 @@ from twisted.logger import globalLogPublisher
 from consoled.backends.telnet import MOST_EARLY, SETTLE, TelnetSettings
 from consoled.backends.telnet_codec import AYT, BINARY, BRK, DO, ECHO, IAC, NOP, SGA, WILL, WONT
 from tests.backends.stream_fakes import Dial, Wire, network
+from tests.fakes import around
 
 EVERYTHING = bytes(range(256))
 ASKED = bytes([IAC, WILL, BINARY, IAC, DO, BINARY, IAC, DO, SGA])
@@ -23,7 +24,7 @@ def net():
 
 
 def dial(net, **more: object) -> Dial:
-    return Dial(TelnetSettings(name="x1", address="bmc1:23", **more).backend(net.reactor))
+    return Dial(TelnetSettings(name="x1", address="bmc1:23", **more).backend(around(net.reactor)))
 
 
 def connected(net, **more: object) -> tuple[Dial, Wire]:
@@ -37,7 +38,7 @@ def connected(net, **more: object) -> tuple[Dial, Wire]:
 
 def test_settings() -> None:
     settings = TelnetSettings(name="x1", address="[::1]:23")
-    assert settings.backend(None).address == "<[::1]:23>"
+    assert settings.backend(around(None)).address == "<[::1]:23>"
     with pytest.raises(msgspec.ValidationError, match="no address"):
         msgspec.convert({"kind": "telnet", "name": "x1", "address": "bmc1"}, TelnetSettings)
 

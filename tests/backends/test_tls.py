@@ -23,6 +23,7 @@ from consoled.backends.tcp import TcpSettings
 from consoled.backends.tls import TlsSettings
 from consoled.backends.unix import UnixSettings
 from tests.backends.stream_fakes import Dial
+from tests.fakes import around
 
 LIMIT = 10.0
 EVERYTHING = bytes(range(256)) * 256
@@ -84,7 +85,7 @@ class Place:
 
     def dial(self, host: str = "localhost", port: int | None = None, **tls: Any) -> Dial:
         address = f"{host}:{port or self.listen()}"
-        return Dial(TcpSettings(name="x1", address=address, tls=TlsSettings(**tls)).backend(reactor))
+        return Dial(TcpSettings(name="x1", address=address, tls=TlsSettings(**tls)).backend(around(reactor)))
 
 
 @pytest.fixture
@@ -211,7 +212,7 @@ def test_without_our_own_certificate(place: Place) -> Any:
 def test_files_are_read_at_each_dial(place: Place) -> Any:
     port = place.listen()
     settings = TcpSettings(name="x1", address=f"localhost:{port}", tls=TlsSettings(ca=place.stranger_file))
-    backend = settings.backend(reactor)
+    backend = settings.backend(around(reactor))
     refused = Dial(backend)
     yield refused.deferred
     assert "verify failed" in refused.error
@@ -263,7 +264,7 @@ def test_over_a_unix_socket_with_a_greeting(place: Place) -> Any:
     path = str(place.directory / "sock")
     place.ports.append((yield UNIXServerEndpoint(reactor, path).listen(place.tls())))
     tls = TlsSettings(ca=place.ca_file, server_name="localhost")
-    yield check_echo(Dial(UnixSettings(name="x1", path=path, zone_handshake=True, tls=tls).backend(reactor)))
+    yield check_echo(Dial(UnixSettings(name="x1", path=path, zone_handshake=True, tls=tls).backend(around(reactor))))
 
 
 def encrypted(place: Place) -> str:

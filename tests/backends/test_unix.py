@@ -17,6 +17,7 @@ from consoled.backends.unix import LONGEST_ANSWER, UnixSettings
 from consoled.core.seams import Refused
 from consoled.units import units
 from tests.backends.stream_fakes import Dial, network
+from tests.fakes import around
 
 
 @pytest.fixture
@@ -26,11 +27,11 @@ def net():
 
 
 def dial(net, zone: bool = True) -> Dial:
-    return Dial(UnixSettings(name="x1", path="/run/x1", zone_handshake=zone).backend(net.reactor))
+    return Dial(UnixSettings(name="x1", path="/run/x1", zone_handshake=zone).backend(around(net.reactor)))
 
 
 def test_it_says_where_it_is() -> None:
-    assert UnixSettings(name="x1", path="/run/x1").backend(None).address == '"/run/x1"'
+    assert UnixSettings(name="x1", path="/run/x1").backend(around(None)).address == '"/run/x1"'
 
 
 @pytest.mark.parametrize("path", ["", "/" + "x" * 107])
@@ -134,7 +135,7 @@ def test_cancelled_within_the_greeting(net) -> None:
 
 @pytest_twisted.inlineCallbacks
 def test_no_such_socket(tmp_path) -> None:
-    attempt = Dial(UnixSettings(name="x1", path=str(tmp_path / "none")).backend(reactor))
+    attempt = Dial(UnixSettings(name="x1", path=str(tmp_path / "none")).backend(around(reactor)))
     yield attempt.deferred
     assert "No such file" in attempt.error
 
@@ -146,6 +147,6 @@ def test_a_listener_without_room_is_said_plainly(tmp_path) -> None:
         listener.bind(path)
         listener.listen(0)
         taker.connect(path)
-        attempt = Dial(UnixSettings(name="x1", path=path).backend(reactor))
+        attempt = Dial(UnixSettings(name="x1", path=path).backend(around(reactor)))
         yield attempt.deferred
         assert attempt.error == "the socket's listener has no room for one more caller"

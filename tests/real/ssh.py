@@ -107,7 +107,7 @@ def tell(pids: Sequence[int], number: signal.Signals) -> None:
 
 
 def with_account(directory: Path, argv: Sequence[str]) -> list[str]:
-    """`argv`, to be run where nobody exists but root, sshd and `USER`, who has the home `directory`/home and the password."""
+    """`argv`, to be run where nobody exists but root, sshd and `USER`; its home is `directory`/home."""
     if os.geteuid() != 0:
         pytest.skip("an account for this test alone takes root")
     unshare, openssl = need("unshare", "util-linux"), need("openssl", "openssl")

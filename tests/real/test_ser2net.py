@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from consoled.backends.tcp import TcpSettings
 from consoled.backends.telnet import TelnetSettings
+from tests.fakes import around
 from tests.real import Spawned, free_port, need
 
 pytestmark = pytest.mark.real
@@ -124,7 +125,7 @@ class Server:
         yield self.process.listening(reactor, self.port, self.host)
         address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         owner = Owner()
-        line = yield kind(name="x1", address=address, **more).backend(reactor).dial(owner)
+        line = yield kind(name="x1", address=address, **more).backend(around(reactor)).dial(owner)
         return owner, line
 
     def end(self) -> None:

@@ -17,6 +17,7 @@ from twisted.internet.protocol import Protocol
 from consoled.backends.serial_port import SerialSettings
 from consoled.backends.terminal import Terminal
 from consoled.core.seams import Refused
+from tests.fakes import around
 
 pytestmark = pytest.mark.real
 LIMIT = 20.0
@@ -97,9 +98,8 @@ def node(tmp_path):
 
 
 def backend(device, **keys):
-    return msgspec.convert({"kind": "serial", "name": "n1", "device": str(device)} | keys, SerialSettings).backend(
-        reactor
-    )
+    table = {"kind": "serial", "name": "n1", "device": str(device)} | keys
+    return msgspec.convert(table, SerialSettings).backend(around(reactor))
 
 
 async def dialled(device, owner=None, **keys):

@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from consoled.backends.telnet import TelnetSettings
+from tests.fakes import around
 from tests.real import Spawned, free_port, need
 
 pytestmark = pytest.mark.real
@@ -85,7 +86,7 @@ def log_in(server: tuple[Spawned, int], **more: Any) -> Any:
     spawned, port = server
     yield spawned.listening(reactor, port)
     owner = Owner()
-    line = yield TelnetSettings(name="x1", address=f"127.0.0.1:{port}", **more).backend(reactor).dial(owner)
+    line = yield TelnetSettings(name="x1", address=f"127.0.0.1:{port}", **more).backend(around(reactor)).dial(owner)
     yield owner.until(b"login: ")
     assert line.write(b"root\r")
     yield owner.until(b"Password: ")
