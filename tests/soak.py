@@ -56,7 +56,7 @@ WARM_UP = 30.0
 CALM = 5.0
 """Seconds between the last client's leaving and a measurement."""
 GROWTH = 8 << 20
-"""The bytes that the daemon may have grown by: rings of quiet consoles that filled meanwhile (500 of 16 KiB at most),
+"""The bytes that the daemon may have grown by: rings of quiet consoles that filled meanwhile (500 of 8 KiB at most),
 the list of closed segments, and what the allocator keeps in pieces."""
 SPARE = 12
 """The descriptors that may be left: eight unpacked segments are kept for a minute, and a link may be dialling."""
@@ -231,7 +231,7 @@ class Soak:
             "q": (10, {"role": "quiet"}),
         }
         self.names = [f"{kind}{number}" for kind, (count, _) in roles.items() for number in range(1, count + 1)]
-        config = '[hub]\nring = "8 KiB"\n[defaults]\nretry_max = "3s"\n'
+        config = '[hub]\nring = "4 KiB"\n[defaults]\nretry_max = "3s"\n'
         config += "".join(demo(f"{kind}[1-{count}]", **keys) for kind, (count, keys) in roles.items())
         for number, port in enumerate(ports, 1):
             self.names.append(f"t{number}")

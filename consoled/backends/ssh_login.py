@@ -62,7 +62,6 @@ class Login(SSHService):
 
     name = b"ssh-userauth"
     transport: Any
-    _log = QUIET
 
     def __init__(self, credentials: Credentials, then: SSHService, fail: Callable[[Exception], None]) -> None:
         """`then` is the service to start afterwards; `fail` ends the connection."""

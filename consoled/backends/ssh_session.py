@@ -102,7 +102,6 @@ class Session(SSHChannel):
 
     name = b"session"
     conn: Any
-    _log = QUIET
 
     def __init__(self, request: Request, line: Ends) -> None:
         super().__init__(localWindow=WINDOW, localMaxPacket=PACKET)

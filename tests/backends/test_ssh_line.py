@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.conch.ssh.common import MP, NS
+from twisted.conch.ssh._kex import getDHGeneratorAndPrime
+from twisted.conch.ssh.common import NS
+from twisted.conch.ssh.keys import Key
+from twisted.conch.ssh.transport import SSHClientTransport
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.logger import globalLogPublisher
@@ -20,7 +23,7 @@ from twisted.logger import globalLogPublisher
 from consoled.backends.ssh_algorithms import AlgorithmSettings
 from consoled.backends.ssh_session import QUEUE
 from consoled.core.seams import Refused
-from tests.backends.ssh_server import World, world
+from tests.backends.ssh_server import World, key, world
 from tests.backends.stream_fakes import Dial
 
 EVERYTHING = bytes(range(256))
@@ -460,7 +463,7 @@ def test_any_garbage_ends_the_dial_and_nothing_else(tmp_path: Path, junk: bytes,
 
 
 @pytest.mark.parametrize(
-    ("attribute", "key"),
+    ("attribute", "table"),
     [
         ("supportedKeyExchanges", "kex"),
         ("supportedPublicKeys", "hostkey"),
@@ -468,24 +471,22 @@ def test_any_garbage_ends_the_dial_and_nothing_else(tmp_path: Path, junk: bytes,
         ("supportedMACs", "mac"),
     ],
 )
-def test_nothing_in_common_is_named(bmc: World, attribute: str, key: str) -> None:
+def test_nothing_in_common_is_named(bmc: World, attribute: str, table: str) -> None:
     bmc.server.offers = {attribute: [b"old\x1b-one", b"older-one"]}
     attempt = Dial(bmc.backend())
     wire, server = bmc.connect()
     wire.says(server.transport.value())
     assert attempt.result.check(Refused)
-    assert f'in common (see "algorithms.{key}"): the server has old -one, older-one' in attempt.error
+    assert f'in common (see "algorithms.{table}"): the server has old -one, older-one' in attempt.error
 
 
 @pytest.mark.parametrize("bits", [512, 1 << 20])
-def test_a_group_of_absurd_size(bmc: World, bits: int) -> None:
-    prime = (1 << bits) - 1
-    bmc.server.primes = {2048: [(2, prime)]}
-    attempt = Dial(bmc.backend(algorithms=AlgorithmSettings(kex=("diffie-hellman-group-exchange-sha256",))))
-    _, server = bmc.connect()
-    server._startEphemeralDH = lambda: None
-    bmc.run()
-    assert "makes no sense" in attempt.error
+def test_a_group_of_absurd_size(bmc: World, monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    monkeypatch.setattr(SSHClientTransport, "_startEphemeralDH", lambda self: pytest.fail("taken"))
+    bmc.server.primes = {2048: [(2, (1 << bits) - 1)]}
+    bmc.server.offers = {"_startEphemeralDH": lambda: None}
+    attempt = bmc.dial(algorithms=AlgorithmSettings(kex=("diffie-hellman-group-exchange-sha256",)))
+    assert attempt.error == "the server's packet makes no sense (ValueError)"
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
@@ -507,17 +508,19 @@ def test_algorithms_by_name(bmc: World, chosen: dict[str, Any]) -> None:
         assert names[0].encode() in bmc.server.agreed
 
 
-def test_a_signature_of_another_kind_than_agreed(bmc: World) -> None:
-    attempt = Dial(bmc.backend())
-    wire, server = bmc.connect()
-    bmc.wires.clear()
-    server.dataReceived(wire.sent())
-    wire.says(server.transport.value())
-    server.transport.clear()
-    server.sendPacket(31, NS(b"key") + MP(5) + NS(NS("ssh-rsa") + NS("signature")))
-    wire.says(server.transport.value())
-    assert "makes no sense" in attempt.error
-    wire.socket.close()
+@pytest.mark.parametrize("kex", ["curve25519-sha256", "diffie-hellman-group-exchange-sha256"])
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_a_signature_of_another_kind_than_agreed(bmc: World, kex: str) -> None:
+    class Sha1(Key):
+        def sign(self, data: bytes, signatureType: bytes | None = None) -> bytes:
+            return super().sign(data, b"ssh-rsa")
+
+    bmc.server.primes = {2048: [getDHGeneratorAndPrime(b"diffie-hellman-group14-sha1")]}
+    bmc.server.host_keys = [key("rsa")]
+    chosen = AlgorithmSettings(kex=(kex,))
+    assert bmc.dial(algorithms=chosen).line
+    bmc.server.offers = {"_getHostKeys": lambda kind: (key("rsa").public(), Sha1(key("rsa")._keyObject))}
+    assert bmc.dial(algorithms=chosen).error == "the server's packet makes no sense (ValueError)"
 
 
 def test_a_server_that_sends_more_than_it_may(bmc: World) -> None:

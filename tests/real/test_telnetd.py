@@ -121,8 +121,9 @@ def test_an_interrupt_takes_no_output_with_it(server: tuple[Spawned, int]) -> An
     """telnetd answers ^C with a Synch: IAC DM, the DM as urgent data, which is easily lost from its place."""
     owner, line = yield log_in(server, binary=False)
     for _ in range(5):
-        line.write(b"sleep 1000\r")
-        yield owner.until(b"sleep 1000\r\n")
+        # Not before it runs: an interrupt between the shell's fork and exec is nobody's.
+        line.write(b'sh -c "echo be""gun; exec sleep 1000"\r')
+        yield owner.until(b"begun\r\n")
         line.write(b"\x03")
         assert (yield owner.until(b"sh> ")).endswith(b"\r\nsh> ")
     line.close()
