@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,8 @@ from consoled.secrets.vault import KeyValueStore
 from consoled.systemd import Notifier
 from consoled.transcript.archive import Archive
 
+REST = 60.0
+"""Seconds between two looks at which consoles are silent."""
 GOODBYE = 2.0
 """Seconds for the clients to answer their close frames when the daemon stops."""
 
@@ -125,7 +127,7 @@ class Daemon(MultiService):
         self._audit = Audit(to_log(Logger(namespace="consoled.audit")), time.time)
         self._tokens: TokensFile | None = None
         self._notifier: Notifier | None = None
-        self._watchdog: LoopingCall | None = None
+        self._repeating: list[LoopingCall] = []
         road = Road(self._sessions, reactor)
         gate = Gate(self._checkers(), ROLES, TenantTable(config.tenants), self._audit)
         self._csm = Csm(config.csm, self._hub, gate, self._audit, road, time.time, self._trouble)
@@ -199,11 +201,11 @@ class Daemon(MultiService):
             count=len(self._hub),
             listen=", ".join(self._config.http.listen),
         )
+        self._repeat(REST, self._hub.rest)
         if self._notifier is not None:
             self._notifier.ready()
             if self._notifier.watchdog:
-                self._watchdog = LoopingCall(self._notifier.alive)
-                self._watchdog.start(self._notifier.watchdog / 2)
+                self._repeat(self._notifier.watchdog / 2, self._notifier.alive)
 
     async def _console(self, archive: Archive, settings: AnyConsole) -> Console:
         """One console, complete with its transcript and its link."""
@@ -226,6 +228,12 @@ class Daemon(MultiService):
         )
         return console
 
+    def _repeat(self, seconds: float, call: Callable[[], None]) -> None:
+        repeating = LoopingCall(call)
+        repeating.clock = self._reactor
+        self._repeating.append(repeating)
+        repeating.start(seconds)
+
     def _on_signal(self, number: int, call: Any) -> None:
         signal.signal(number, lambda *_: self._reactor.callFromThread(call))
 
@@ -246,8 +254,8 @@ class Daemon(MultiService):
         """Everything in its order, each with a limit: ten seconds in all."""
         if self._notifier is not None:
             self._notifier.stopping()
-        if self._watchdog is not None:
-            self._watchdog.stop()
+        for repeating in self._repeating:
+            repeating.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         if self._opening is not None:
             self._opening.cancel()

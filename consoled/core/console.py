@@ -25,6 +25,11 @@ from consoled.core.status import Closing, Status, Up, Waiting
 RING = 256 * 1024
 """The newest bytes of each console that are kept in memory, if it has said so many."""
 
+RESTING = 60.0
+"""Seconds of silence after which the ring of a console shrinks."""
+REMEMBERED = 4096
+"""The bytes that it keeps even then."""
+
 _log = Logger()
 
 
@@ -123,6 +128,11 @@ class Console:
         stamp = strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(self._now()))
         line = f"{self.tag} Console [{self.name}] {text} at {stamp}.\r\n"
         self._publish((line if self._at_line_start else "\r\n" + line).encode(), True)
+
+    def rest(self) -> None:
+        """Give memory back if the node has been silent for a while: its transcript has it all."""
+        if self._now() - (self.last_output or 0) >= RESTING and self.transcript.trouble is None:
+            self.ring.shrink(REMEMBERED)
 
     def lost(self, count: int) -> None:
         """The transcript could not keep the last `count` bytes: mark the place."""

@@ -82,3 +82,8 @@ class Hub:
         """An operator says now: every link that waits dials at once, as far as it gets its turn."""
         for console in self:
             console.link.dial_now()
+
+    def rest(self) -> None:
+        """Have every console that is silent give memory back."""
+        for console in self:
+            console.rest()

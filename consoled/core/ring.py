@@ -41,7 +41,7 @@ class Ring:
         return bytes(memoryview(self._bytes)[at : at + limit])
 
     def line_start(self, before: int, lines: int) -> tuple[int, int]:
-        """Count `lines` line feeds backwards from the offset `before`.
+        """Count `lines` line feeds (one or more) backwards from the offset `before`.
 
         Returns the offset after the last one counted and 0, or `start` and how many were not found in here.
         """
@@ -51,9 +51,10 @@ class Ring:
             lines -= at >= 0
         return (self.start, lines) if at < 0 else (self.start + at + 1, 0)
 
-    def shrink(self) -> None:
-        """Give memory back that an idle console does not need."""
-        surplus = len(self._bytes) - self.capacity
+    def shrink(self, keep: int) -> None:
+        """Give back the memory of all but the newest `keep` bytes."""
+        surplus = len(self._bytes) - keep
         if surplus > 0:
-            del self._bytes[:surplus]
+            # A copy, since deleting from a byte array does not give its memory back.
+            self._bytes = self._bytes[surplus:]
             self.start += surplus

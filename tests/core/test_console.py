@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 
 from consoled.core.attachment import CHUNK
+from consoled.core.console import REMEMBERED, RESTING
 from consoled.core.faults import LinkDown, NoReset, ReadOnly
 from consoled.core.status import Closing, Dialing, Off, Up, Waiting
 from tests.fakes import Desk, FakeTranscript, Plain, Raw, result
@@ -329,3 +330,22 @@ def test_who_may_not_reset() -> None:
     with pytest.raises(ReadOnly):
         desk.console.reset(desk.attach(Plain).attachment)
     assert stream(desk) == b""
+
+
+# ---------------------------------------------------------------------------------------------- memory
+
+
+def test_a_silent_console_gives_its_memory_back_unless_the_disk_has_not_got_it_all() -> None:
+    desk = Desk()
+    desk.console.received(b"x" * 100_000)
+    start = desk.console.ring.start
+    desk.clock.advance(RESTING - 1)
+    desk.console.rest()
+    assert desk.console.ring.start == start
+    desk.clock.advance(1)
+    desk.transcript.trouble = "No space left on device"
+    desk.console.rest()
+    assert desk.console.ring.start == start
+    desk.transcript.trouble = None
+    desk.console.rest()
+    assert desk.console.ring.start == desk.console.head - REMEMBERED

@@ -63,3 +63,19 @@ def test_what_was_read_stays_as_it_was() -> None:
 def test_a_ring_holds_something() -> None:
     with pytest.raises(ValueError, match="not 0"):
         Ring(0)
+
+
+@settings(max_examples=300)
+@given(PIECES, st.integers(0, 50))
+def test_shrinking_keeps_the_newest(pieces: list[bytes], keep: int) -> None:
+    ring = Ring(16)
+    for piece in pieces:
+        ring.append(piece)
+    head, start = ring.head, ring.start
+    newest = ring.read(start, head - start)
+    ring.shrink(keep)
+    assert ring.head == head
+    assert ring.start == max(start, head - keep)
+    assert ring.read(ring.start, 1000) == newest[ring.start - start :]
+    ring.append(b"more")
+    assert ring.read(head, 4) == b"more"
