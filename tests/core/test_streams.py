@@ -116,6 +116,10 @@ class Streams(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.desk.clock.advance(seconds)
 
+    @rule(keep=st.integers(0, 20))
+    def the_ring_shrinks(self, keep: int) -> None:
+        self.console.ring.shrink(keep)
+
     # The disk.
 
     @rule(what=st.sampled_from(["late", "prompt", "failing", "well", "forgets", "hole"]), share=st.integers(0, 20))
