@@ -97,8 +97,6 @@ class SshLine(StreamLine):
         self._ssh.makeConnection(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._dropped:
-            return
         self._heard_at = self._clock.seconds()
         self._unanswered = 0
         self._ssh.dataReceived(data)

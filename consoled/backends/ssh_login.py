@@ -160,13 +160,11 @@ class Login(SSHService):
         message = NS(self.transport.sessionID) + bytes([MSG_USERAUTH_REQUEST]) + self._header(b"publickey") + more
 
         def signed(signature: bytes) -> None:
-            if not self._over:
-                self._ask(b"publickey", more + NS(signature))
+            self._ask(b"publickey", more + NS(signature))
 
         def failed(_: object) -> None:
             self._tried.append("(which could not sign)")
-            if not self._over:
-                self._ask(b"none")
+            self._ask(b"none")
 
         identity.sign(message, algorithm).addCallbacks(signed, failed)
 

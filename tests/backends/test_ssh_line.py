@@ -309,6 +309,43 @@ def test_the_connection_breaks(bmc: World) -> None:
     bmc.net.assert_quiet()
 
 
+def test_the_server_closes_while_keystrokes_wait(bmc: World) -> None:
+    bmc.server.window, bmc.server.reads = 10, False
+    attempt = bmc.dial()
+    assert attempt.line.write(b"x" * 100)
+    bmc.server.channel.loseConnection()
+    bmc.run()
+    assert lost(attempt) == ["the shell ended"]
+
+
+def test_a_connection_that_will_not_close(bmc: World) -> None:
+    attempt = bmc.dial()
+    wire, _ = bmc.wires[-1]
+    wire.loseConnection = lambda: None
+    bmc.server.channel.loseConnection()
+    bmc.run()
+    assert lost(attempt) == []
+    bmc.net.turn(5)
+    bmc.net.turn()
+    assert lost(attempt) == ["the shell ended"]
+    bmc.net.assert_quiet()
+
+
+@pytest.mark.parametrize("how", ["channel", "connection"])
+def test_the_end_before_the_reply_is_no_refusal(bmc: World, how: str) -> None:
+    bmc.server.grants = lambda request: Deferred() if request == b"shell" else True
+    attempt = bmc.dial()
+    assert attempt.result is None
+    if how == "channel":
+        bmc.server.channel.loseConnection()
+        bmc.run()
+        assert attempt.error == "the shell ended"
+    else:
+        bmc.wires[-1][0].hang_up()
+        assert attempt.error == "lost during the opening of the session: Connection was closed cleanly."
+    assert not attempt.result.check(Refused)
+
+
 def test_close_goes_in_good_order(bmc: World) -> None:
     bmc.server.window, bmc.server.reads = 10, False
     attempt = bmc.dial()
@@ -388,9 +425,12 @@ def test_the_keys_are_renewed(bmc: World) -> None:
         bmc.run()
         assert attempt.line.write(b"k")
         bmc.run()
+    for _ in range(40):
+        assert attempt.line.write(b"k" * 10_000)
+        bmc.run()
     assert bmc.server.transport.currentEncryptions is not before
     assert attempt.owner.output == b"012"
-    assert bmc.server.typed == b"kkk"
+    assert bmc.server.typed == b"k" * 400_003
     assert [name for name in names(bmc) if name == b"shell"] == [b"shell"], "the login was not done again"
 
 
@@ -441,7 +481,7 @@ def test_lines_before_the_version(bmc: World) -> None:
     attempt = Dial(bmc.backend())
     wire, _ = bmc.connect()
     wire.says(b"Authorised use only\r\n")
-    wire.says(b"SSH is monitored\r\n")
+    wire.says(b"SSH is monitored\r\n" * 300)
     bmc.run()
     assert attempt.line
 
