@@ -32,7 +32,7 @@ MOST_FROM_AGENT = 1 << 20
 """Bytes of one answer of an agent, beyond which it is none."""
 
 _FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
-"""How an agent is asked for them (RFC 9987, section 5.3, "signature flags")."""
+"""How an agent is asked for them: the flags of a signing request (OpenSSH's PROTOCOL.agent)."""
 
 _parsing = Lock()
 

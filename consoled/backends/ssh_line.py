@@ -74,7 +74,7 @@ class SshLine(StreamLine):
         self._login = Login(credentials, self._connection, self.drop)
         self._ssh = SshTransport(name, self, host, algorithms, self._login)
         self._output: list[bytes] = []
-        self._dropped = False
+        self.dropped = False
         self._closing = False
         self._gone = False
         self._breaks = True
@@ -105,7 +105,7 @@ class SshLine(StreamLine):
         self._output.clear()
         if output:
             self.deliver(output)
-            if not self.up and len(self._early) > MOST_EARLY and not self._dropped:
+            if not self.up and len(self._early) > MOST_EARLY and not self.dropped:
                 self.usable()
         elif self.up:
             self.owner.heard()
@@ -113,10 +113,8 @@ class SshLine(StreamLine):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._gone = True
         self._stop_timer()
-        if not self.up and not self._dropped:
-            refusal = self._login.hung_up("the server hung up")
-            if refusal is not None:
-                self.drop(refusal)
+        if not self.up and (refusal := self._login.hung_up("the server hung up")):
+            self.drop(refusal)
         self._ssh.connectionLost(reason)
         super().connectionLost(reason)
 
@@ -128,8 +126,8 @@ class SshLine(StreamLine):
         super().usable()
 
     def drop(self, error: Exception) -> None:
-        if not self._dropped:  # the first reason is the one that counts
-            self._dropped = True
+        if not self.dropped:  # the first reason is the one that counts
+            self.dropped = True
             super().drop(error)
 
     # The link calls these.
@@ -159,7 +157,7 @@ class SshLine(StreamLine):
             self.drop(self._login.hung_up(why) or ConnectionError(f"during {self.stage}: {why}"))
 
     def started(self) -> None:
-        if not self._dropped and not self._gone:
+        if not self.dropped and not self._gone:
             self.usable()
 
     def node_said(self, data: bytes) -> None:
@@ -169,7 +167,7 @@ class SshLine(StreamLine):
         self._wait(LAST_WORDS, self._hang_up)
 
     def closed(self, why: str) -> None:
-        if self._gone or self._dropped or self._closing:
+        if self._gone or self.dropped or self._closing:
             return
         if self.up:
             self._why = why

@@ -47,6 +47,8 @@ class Ends(Protocol):
     """Who is told how the connection fares: the line."""
 
     stage: str
+    dropped: bool
+    """Whether it has been given up."""
 
     @property
     def full(self) -> bool:
@@ -107,6 +109,10 @@ class SshTransport(SSHClientTransport):
         self.sendPacket(MSG_DISCONNECT, struct.pack(">L", DISCONNECT_BY_APPLICATION) + bytes(8))
 
     # conch calls these.
+
+    def dispatchMessage(self, messageNum: int, payload: bytes) -> None:
+        if not self._line.dropped:  # the rest of a read may follow what made us drop it
+            super().dispatchMessage(messageNum, payload)
 
     def sendPacket(self, messageType: int, payload: bytes) -> None:
         self._unsent = self.unsent + OVERHEAD + len(payload)
@@ -174,9 +180,10 @@ class SshTransport(SSHClientTransport):
     def verifyHostKey(self, hostKey: bytes, fingerprint: bytes) -> Deferred[bool]:
         # Synchronous: conch mixes up the order of things when the answer comes late.
         try:
-            if self._secure and hostKey != self._host_key:
+            if not self._secure:
+                self._host.check(hostKey)
+            elif hostKey != self._host_key:
                 raise Refused("the server changed its host key in mid-connection")
-            self._host.check(hostKey)
         except Refused as error:
             self._line.drop(error)
             return fail(error)

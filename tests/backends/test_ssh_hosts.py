@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.conch.ssh.common import NS, getNS
 from twisted.logger import globalLogPublisher
 
 from consoled.backends.address import Address
@@ -25,6 +26,7 @@ from consoled.backends.ssh_hosts import (
 )
 from consoled.core.seams import Refused
 from tests.backends.ssh_server import World, key, world
+from tests.backends.stream_fakes import Dial
 
 ED, OTHER = key("ed25519").public(), key("ed25519", 1).public()
 RSA = key("rsa").public()
@@ -354,6 +356,40 @@ def test_dials_with_a_fingerprint(bmc: World, kind: str) -> None:
     attempt = bmc.dial(fingerprint=fingerprint(OTHER.blob()), trust_on_first_use=False)
     assert attempt.result.check(HostKeyChanged)
     assert not bmc.state.exists()
+
+
+def test_what_an_operator_changes_ends_no_connection(bmc: World) -> None:
+    attempt = bmc.dial()
+    (bmc.state / "known_hosts").write_text(line("bmc1", OTHER))
+    other = bmc.dial()
+    assert other.result.check(HostKeyChanged)
+    bmc.wires[0][1].sendKexInit()
+    bmc.run()
+    assert attempt.line.write(b"x")
+    assert [event for event, _ in attempt.owner.told] == ["heard"] * len(attempt.owner.told)
+
+
+def test_a_key_is_not_kept_by_a_trick(bmc: World) -> None:
+    """A good exchange, then another's key with a bad signature, and the new keys, all in one read."""
+    attempt = Dial(bmc.backend())
+    wire, server = bmc.connect()
+    bmc.wires.clear()
+    server.dataReceived(wire.sent())
+    wire.says(server.transport.value())
+    server.transport.clear()
+    sent: list[tuple[int, bytes]] = []
+    send = server.sendPacket
+    server.sendPacket = lambda number, payload: sent.append((number, payload))
+    server.dataReceived(wire.sent())
+    good = next(payload for number, payload in sent if number == 31)
+    _, their_public, signature, _ = getNS(good, 3)
+    send(31, good)
+    send(31, NS(OTHER.blob()) + NS(their_public) + NS(signature))
+    send(21, b"")
+    wire.says(server.transport.value())
+    assert attempt.error == "bad signature"
+    assert not (bmc.state / "known_hosts").exists()
+    wire.socket.close()
 
 
 def test_another_key_in_mid_connection(bmc: World) -> None:

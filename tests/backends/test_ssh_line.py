@@ -320,8 +320,9 @@ def test_the_server_closes_while_keystrokes_wait(bmc: World) -> None:
 
 def test_a_connection_that_will_not_close(bmc: World) -> None:
     attempt = bmc.dial()
-    wire, _ = bmc.wires[-1]
+    wire, server = bmc.wires[-1]
     wire.loseConnection = lambda: None
+    server.ssh_DISCONNECT = lambda packet: None
     bmc.server.channel.loseConnection()
     bmc.run()
     assert lost(attempt) == []

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.task import deferLater
 
 from consoled.backends.settings import Surroundings
 from consoled.backends.ssh import SshSettings
@@ -64,6 +65,16 @@ class Owner:
             self._wanted = None
             before, _, self.output = self.output.partition(text)
             found.callback(before + text)
+
+
+@inlineCallbacks
+def soon(call: Callable[[], bool]) -> Any:
+    """Fires once `call` says yes; fails if it does not within the limit."""
+    deadline = reactor.seconds() + LIMIT
+    while not call():
+        if reactor.seconds() > deadline:
+            pytest.fail("it did not come to that")
+        yield deferLater(reactor, 0.05)
 
 
 class Plain:

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
 
 from consoled.backends.ssh_algorithms import AlgorithmSettings
 from consoled.backends.ssh_login import LoginRefused
 from consoled.core.secret import Secret
 from tests.real import Spawned, free_port, need
-from tests.real.ssh import PASSWORD, USER, Owner, backend, descendants, new_key, tell, with_account
+from tests.real.ssh import PASSWORD, USER, Owner, backend, descendants, new_key, soon, tell, with_account
 
 pytestmark = pytest.mark.real
 
@@ -59,8 +58,7 @@ def test_password_and_keepalive(dropbear: Dropbear) -> Any:
     assert line.write(b"typed\r")
     yield owner.until(b"typed")
     heards = owner.heards
-    while owner.heards < heards + 3:
-        yield deferLater(reactor, 0.05)
+    yield soon(lambda: owner.heards >= heards + 3)
     line.close()
     yield owner.end()
     with pytest.raises(LoginRefused, match="tried: password"):

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
 
 from consoled.backends.ssh_algorithms import LEGACY, AlgorithmSettings
 from consoled.backends.ssh_hosts import HostKeyChanged
@@ -22,7 +21,7 @@ from consoled.backends.ssh_login import LoginRefused
 from consoled.core.seams import Refused
 from consoled.core.secret import Secret
 from tests.real import Spawned, free_port, need
-from tests.real.ssh import PASSWORD, USER, Owner, backend, descendants, new_key, tell, with_account
+from tests.real.ssh import PASSWORD, USER, Owner, backend, descendants, new_key, soon, tell, with_account
 
 pytestmark = pytest.mark.real
 
@@ -113,8 +112,7 @@ def test_an_encrypted_key_in_a_shell_on_a_terminal(sshd: Sshd) -> Any:
     yield owner.until(b"got-/dev/-33 99-vt100")
     line.close()
     assert (yield owner.end())
-    while "Received disconnect from" not in sshd.spawned.output.read_text():
-        yield deferLater(reactor, 0.05)
+    yield soon(lambda: "Received disconnect from" in sshd.spawned.output.read_text())
 
 
 @pytest_twisted.inlineCallbacks
@@ -152,14 +150,13 @@ def test_an_agent(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> Any:
     try:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
         for kind in "rsa", "ed25519":
-            key = sshd.key(kind)
-            while subprocess.run([need("ssh-add", "openssh-client"), "-q", key], check=False).returncode == 2:
-                pass  # it does not listen yet
+            add = [need("ssh-add", "openssh-client"), "-q", sshd.key(kind)]
+            yield soon(lambda add=add: subprocess.run(add, check=False, capture_output=True).returncode == 0)
             owner, dialing = sshd.dial(agent=True, command="echo in")
             yield dialing
             yield owner.until(b"in")
             yield owner.end()
-            subprocess.run(["ssh-add", "-q", "-D"], check=True)
+            subprocess.run([add[0], "-q", "-D"], check=True)
         with pytest.raises(LoginRefused, match="nothing that we have"):
             yield sshd.dial(agent=True)[1]
     finally:
