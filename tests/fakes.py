@@ -232,6 +232,8 @@ class FakeTranscript:
 class FakeLink:
     """A link that does as it is told.  The test sets `status` and `refusal`."""
 
+    note = ""
+
     def __init__(self, address: str = "<bmc1:2001>") -> None:
         self.address = address
         self.status: Status = Off()
@@ -266,6 +268,8 @@ class FakeLink:
 
 class FakeLine:
     """A usable connection.  It says what the test makes it say through its `owner`."""
+
+    note = ""
 
     def __init__(self, owner: LineOwner) -> None:
         self.owner = owner

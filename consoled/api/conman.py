@@ -215,9 +215,10 @@ class Interact(Tail):
                 state = f"down ({why}), next attempt at {_utc(until)}"
             case _:
                 state = "off"
+        note = f" ({console.link.note})" if console.link.note else ""
         last = "nothing yet" if console.last_output is None else _utc(console.last_output)
         self._remark(
-            f"Connected {mode} to console [{console.name}] on {console.link.address}: {state}; "
+            f"Connected {mode} to console [{console.name}] on {console.link.address}: {state}{note}; "
             f"last output: {last}; log: {console.head} bytes"
         )
 

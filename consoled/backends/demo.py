@@ -22,7 +22,7 @@ from consoled.backends.demo_machine import Machine
 from consoled.backends.demo_node import Node
 from consoled.backends.demo_sources import FLOOD_LINE, Chatter, Echo, Flood, Quiet
 from consoled.backends.settings import ConsoleSettings, Surroundings
-from consoled.core.seams import Clock, Line, LineOwner, Refused, Timer
+from consoled.core.seams import Clock, HeldElsewhere, Line, LineOwner, Timer
 from consoled.units import Duration, Size
 
 BITS_PER_BYTE = 10
@@ -31,7 +31,7 @@ SHORTEST_INTERVAL = 0.001
 
 
 def _occupied() -> Exception:
-    return Refused("SOL payload is active on another session")
+    return HeldElsewhere("SOL payload is active on another session")
 
 
 _FAILURES: tuple[Callable[[], Exception] | None, ...] = (
@@ -149,6 +149,8 @@ class DemoBackend:
 
 class DemoLine:
     """One connection to a machine.  It has a timer only while the machine has something to say."""
+
+    note = ""
 
     def __init__(self, clock: Clock, machine: Machine, owner: LineOwner, hung_up: Callable[[], None]) -> None:
         self._clock = clock

@@ -18,10 +18,10 @@ from twisted.logger import Logger
 
 from consoled.backends.address import Address
 from consoled.backends.ipmi_line import IpmiLine
-from consoled.backends.ipmi_program import PROGRAMS, Held, LoginRefused, NoSuite, Program, Session
+from consoled.backends.ipmi_program import PROGRAMS, LoginRefused, NoSuite, Program, Session
 from consoled.backends.process import ProcessBackend, ProcessLine, ProcessSettings
 from consoled.backends.settings import ConsoleSettings, Surroundings
-from consoled.core.seams import Line, LineOwner, Refused
+from consoled.core.seams import HeldElsewhere, Line, LineOwner, Refused
 from consoled.core.secret import Secret, Secrets, SecretUnavailable
 
 PORT = 623
@@ -149,7 +149,7 @@ class IpmiBackend:
         """Get the session, from somebody else if need be and allowed."""
         try:
             return await self._run(owner, program, [path, *program.activate(session)], answers)
-        except Held:
+        except HeldElsewhere:
             if not session.steal or program.deactivate is None:
                 raise
         try:

@@ -28,6 +28,8 @@ _MOST_SAID = 16384
 class IpmiLine:
     """A `Line` to the link, a `LineOwner` to the process."""
 
+    note = ""
+
     def __init__(
         self, owner: LineOwner, program: Program, answers: Sequence[tuple[bytes, bytes]], clock: Clock
     ) -> None:
@@ -58,9 +60,6 @@ class IpmiLine:
             self._deliver(self._strainer.feed(data))
         elif not self._closing:
             self._converse(data)
-
-    def heard(self) -> None:
-        pass
 
     def lost(self, why: str) -> None:
         self._stop_timer()

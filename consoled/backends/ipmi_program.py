@@ -16,15 +16,11 @@ from dataclasses import dataclass
 from consoled.backends.address import Address
 from consoled.backends.ipmi_escape import AfterNewline, Anywhere, Escape
 from consoled.backends.ipmi_words import ANYTHING, Words
-from consoled.core.seams import Refused
+from consoled.core.seams import HeldElsewhere, Refused
 
 
 class LoginRefused(Refused):
     """The BMC does not accept the user, the password, the K_g or the privilege."""
-
-
-class Held(Refused):
-    """Somebody else has the BMC's one Serial-over-LAN session."""
 
 
 class NoSuite(ConnectionError):
@@ -142,7 +138,7 @@ IPMICONSOLE = Program(
         least=1,  # it writes the first CR LF by itself
     ),
     verdicts=[
-        (r"SOL in use", Held, "held by another session"),
+        (r"SOL in use", HeldElsewhere, "held by another session"),
         (r"cipher suite id unavailable", NoSuite, "the BMC does not do this cipher suite"),
         # It says no more than this where the BMC does not know one of the suite's algorithms.
         (r"BMC Error", NoSuite, "BMC Error (cipher suite, privilege or SOL settings that do not fit)"),
@@ -223,7 +219,7 @@ IPMITOOL = Program(
         least=7,
     ),
     verdicts=[
-        (r"already active on another session|activation limit reached", Held, "held by another session"),
+        (r"already active on another session|activation limit reached", HeldElsewhere, "held by another session"),
         (
             r"open session response message : (?:no matching|invalid \w+ algorithm)|Unsupported cipher suite",
             NoSuite,

@@ -49,6 +49,10 @@ class TransportLine(Protocol):
 
     # The link calls these.
 
+    @property
+    def note(self) -> str:
+        return ""
+
     def write(self, data: bytes) -> bool:
         if self._full:
             return False

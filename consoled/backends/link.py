@@ -19,8 +19,8 @@ from consoled.backends.chronicle import Chronicle
 from consoled.backends.settings import ConsoleSettings
 from consoled.backends.turns import Turns
 from consoled.core.faults import LinkDown, NoBreak, NodeNotReading
-from consoled.core.seams import Backend, Clock, Line, LinkOwner, Refused, Timer
-from consoled.core.status import Closing, Dialing, Off, Status, Up, Waiting
+from consoled.core.seams import Backend, Clock, HeldElsewhere, Line, LinkOwner, Refused, Timer
+from consoled.core.status import Closing, Dialing, Held, Off, Status, Up, Waiting
 
 FORGIVEN_AFTER = 30.0
 """Seconds that a connection must last before its earlier failures are forgotten: some BMCs accept and hang up."""
@@ -78,6 +78,10 @@ class Link:
 
     # ------------------------------------------------------------------------------------------ the console calls these
 
+    @property
+    def note(self) -> str:
+        return "" if self._line is None else self._line.note
+
     def open(self) -> None:
         self._wanted = True
         if isinstance(self.status, Off):
@@ -124,9 +128,6 @@ class Link:
     def received(self, data: bytes) -> None:
         self._heard_at = self._clock.seconds()
         self._owner.received(data)
-
-    def heard(self) -> None:
-        self._heard_at = self._clock.seconds()
 
     def lost(self, why: str) -> None:
         self._attempt = self._line = None
@@ -176,16 +177,19 @@ class Link:
         self._dialing = None
         if not failure.check(ConnectError, OSError, Refused):
             _log.debug("console {name}: {trace}", name=self._settings.name, trace=failure.getTraceback())
-        self._wait(_reason(failure), refused=bool(failure.check(Refused)))
+        if failure.check(HeldElsewhere):
+            self._wait(_reason(failure), Held, patient=True)
+        else:
+            self._wait(_reason(failure), patient=bool(failure.check(Refused)))
 
-    def _wait(self, why: str, refused: bool = False) -> None:
+    def _wait(self, why: str, state: type[Waiting] = Waiting, patient: bool = False) -> None:
         patience = self._settings
         delay = patience.retry_initial * 2.0 ** min(self._failures, 64)
-        delay = patience.retry_max if refused else min(delay, patience.retry_max)
+        delay = patience.retry_max if patient else min(delay, patience.retry_max)
         self._failures += 1
         delay *= 1 - JITTER * self._random()
         self._set_timer(delay, self._dial)
-        self._change(Waiting(self._now() + delay, why))
+        self._change(state(self._now() + delay, why))
 
     def _listen(self) -> None:
         """The time for silence may be over."""
@@ -241,10 +245,6 @@ class _Attempt:
     def received(self, data: bytes) -> None:
         if self._link._attempt is self:
             self._link.received(data)
-
-    def heard(self) -> None:
-        if self._link._attempt is self:
-            self._link.heard()
 
     def lost(self, why: str) -> None:
         if self._link._attempt is self:

@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 from consoled.backends.line import TransportLine
 from consoled.backends.settings import ConsoleSettings, Surroundings
 from consoled.backends.terminal import Terminal
-from consoled.core.seams import Clock, Line, LineOwner, Refused, Timer
+from consoled.core.seams import Clock, HeldElsewhere, Line, LineOwner, Timer
 
 BREAK = 0.25
 """Seconds that a break lasts."""
@@ -185,7 +185,7 @@ def explain(device: str, error: Exception) -> Exception:
     """`error`, met while opening `device`, as a `ConnectionError` or `Refused` with a text for operators."""
     code = error.args[0] if isinstance(error, termios.error) else getattr(error, "errno", None)
     if code in (errno.EBUSY, errno.EWOULDBLOCK):
-        return Refused(f"{device} is in use by another program")
+        return HeldElsewhere(f"{device} is in use by another program")
     if code in (errno.ENOTTY, errno.EISDIR):
         return ConnectionError(f"{device} is not a serial port")
     if code == errno.EACCES:

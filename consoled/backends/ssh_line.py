@@ -107,8 +107,6 @@ class SshLine(StreamLine):
             self.deliver(output)
             if not self.up and len(self._early) > MOST_EARLY and not self.dropped:
                 self.usable()
-        elif self.up:
-            self.owner.heard()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._gone = True

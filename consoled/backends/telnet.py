@@ -131,8 +131,6 @@ class TelnetLine(StreamLine):
             _log.warn("console {name}: telnet options go round in circles: answering few", name=self._settings.name)
         if output:
             self.deliver(output)
-        elif self.up:
-            self.owner.heard()
         if self._port is not None and not self._port.begun and self._codec.offer_taken(COM_PORT):
             self._port.begin()
         if not self.up and (self._settled or len(self._early) > MOST_EARLY):

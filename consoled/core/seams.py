@@ -30,14 +30,15 @@ class Refused(Exception):
     """
 
 
+class HeldElsewhere(Refused):
+    """Somebody else has the console: another session of the BMC, another program on the port."""
+
+
 class LineOwner(Protocol):
     """Who a `Line` reports to.  Called by backends, implemented by the link."""
 
     def received(self, data: bytes) -> None:
         """The node said `data` (never empty)."""
-
-    def heard(self) -> None:
-        """The peer showed a sign of life that is no console output (a telnet option, an SSH keepalive's answer)."""
 
     def lost(self, why: str) -> None:
         """The line is gone, whoever ended it.  Called once; nothing is called after it."""
@@ -45,6 +46,10 @@ class LineOwner(Protocol):
 
 class Line(Protocol):
     """One usable connection to a node.  Implemented by backends, held by the link while it is up."""
+
+    @property
+    def note(self) -> str:
+        """What people should know of it (the port took another speed than it was told), or empty."""
 
     def write(self, data: bytes) -> bool:
         """Send keystrokes.  False if the bounded queue towards the node is full: then nothing was taken."""
@@ -87,6 +92,10 @@ class Link(Protocol):
 
     @property
     def address(self) -> str: ...
+
+    @property
+    def note(self) -> str:
+        """As `Line.note`; empty while there is no line."""
 
     def open(self) -> None:
         """Begin to hold the connection and never give up.  Harmless when already begun."""

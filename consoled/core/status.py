@@ -35,6 +35,11 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Held(Waiting):
+    """Waiting, because somebody else has the console: another session of the BMC, another program on the port."""
+
+
+@dataclass(frozen=True, slots=True)
 class Closing:
     """Asked to hang up, and the transport has not gone yet."""
 
@@ -45,5 +50,5 @@ Status = Off | Dialing | Up | Waiting | Closing
 
 
 def word(status: Status) -> str:
-    """The state's name as every API shows it: `off`, `dialing`, `up`, `waiting` or `closing`."""
+    """The state's name as every API shows it: `off`, `dialing`, `up`, `waiting`, `held` or `closing`."""
     return type(status).__name__.lower()

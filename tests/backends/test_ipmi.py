@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 from consoled.backends import ipmi
 from consoled.backends.ipmi import IpmiBackend, IpmiSettings
 from consoled.backends.ipmi_line import FAREWELL, PATIENCE, IpmiLine
-from consoled.backends.ipmi_program import IPMICONSOLE, IPMITOOL, Held, LoginRefused, Program
+from consoled.backends.ipmi_program import IPMICONSOLE, IPMITOOL, LoginRefused, Program
 from consoled.backends.process import ProcessLine, ProcessSettings
-from consoled.core.seams import Refused
+from consoled.core.seams import HeldElsewhere, Refused
 from consoled.core.secret import Secret, SecretUnavailable
 from consoled.units import units
 from tests.backends.stream_fakes import Dial, Owner
@@ -343,7 +343,7 @@ def test_talk_is_not_hoarded(world: World) -> None:
 
 def verdicts() -> Iterator[tuple[str, str, type[Exception], str]]:
     for said, kind, words in (
-        ("SOL in use", Held, "held by another session"),
+        ("SOL in use", HeldElsewhere, "held by another session"),
         ("username invalid", LoginRefused, "user name"),
         ("password invalid", LoginRefused, "password"),
         ("password verification timeout", LoginRefused, "password"),
@@ -363,8 +363,8 @@ def verdicts() -> Iterator[tuple[str, str, type[Exception], str]]:
     yield "ipmiconsole", "ipmiconsole: invalid workaround flags\n", ConnectionError, "invalid workaround flags"
     unable = "Error: Unable to establish IPMI v2 / RMCP+ session\n"
     for said, kind, words in (
-        ("Info: SOL payload already active on another session\n", Held, "held by another session"),
-        ("Info: SOL payload activation limit reached\n", Held, "held by another session"),
+        ("Info: SOL payload already active on another session\n", HeldElsewhere, "held by another session"),
+        ("Info: SOL payload activation limit reached\n", HeldElsewhere, "held by another session"),
         (f"> RAKP 2 HMAC is invalid\n{unable}", LoginRefused, "password"),
         (f"RAKP 2 message indicates an error : unauthorized name\n{unable}", LoginRefused, "user name"),
         (

@@ -21,8 +21,8 @@ from consoled.backends.link import FORGIVEN_AFTER, HANG_UP, JITTER, Link
 from consoled.backends.settings import ConsoleSettings
 from consoled.backends.turns import Turns
 from consoled.core.faults import LinkDown, NoBreak, NodeNotReading
-from consoled.core.seams import Line, Refused
-from consoled.core.status import Closing, Dialing, Off, Status, Up, Waiting
+from consoled.core.seams import HeldElsewhere, Line, Refused
+from consoled.core.status import Closing, Dialing, Held, Off, Status, Up, Waiting
 from tests.fakes import EPOCH, FakeBackend, FakeDial, FakeLine, result
 
 
@@ -274,6 +274,24 @@ def test_a_link_that_failed_stands_behind_a_new_one() -> None:
     assert (len(failed.backend.dials), len(new.backend.dials)) == (1, 1)
 
 
+def test_a_console_that_somebody_else_has_is_a_state_of_its_own() -> None:
+    world = World(retry_max=60)
+    world.open().fails(HeldElsewhere("held by another session"))
+    assert world.link.status == Held(EPOCH + 60, "held by another session")
+    world.wait().fails(REFUSED)
+    assert type(world.link.status) is Waiting
+
+
+def test_the_lines_note_is_the_links() -> None:
+    world = World()
+    assert world.link.note == ""
+    line = world.up()
+    line.note = "speed is 38400 instead of 115200"
+    assert world.link.note == "speed is 38400 instead of 115200"
+    line.owner.lost("gone")
+    assert world.link.note == ""
+
+
 # ---------------------------------------------------------------------------------------------- patience
 
 
@@ -504,7 +522,6 @@ def test_a_dial_that_outlives_its_cancellation_disturbs_nothing(end: str, next_i
         world.backend.ends[0].callback(stale_line)
         assert stale_line.asked == ["abort"]
         stale_line.owner.received(b"who is this?")
-        stale_line.owner.heard()
         stale_line.owner.lost("aborted")
     else:
         world.backend.ends[0].errback(REFUSED)
@@ -592,16 +609,6 @@ def test_a_silent_node_is_reported_once_for_each_silence() -> None:
     line.owner.lost("gone")
     result(world.link.close())
     assert not world.clock.getDelayedCalls()
-
-
-def test_a_sign_of_life_counts() -> None:
-    world = World(quiet_timeout=60)
-    with capturedLogs() as logs:
-        line = world.up()
-        for _ in range(10):
-            world.clock.advance(59)
-            line.owner.heard()
-    assert silences(logs) == 0
 
 
 def test_a_silent_line_is_dialled_anew_if_asked_for() -> None:

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from consoled.backends import serial_port
 from consoled.backends.serial_port import BREAK, SerialBackend, SerialLine, SerialPort, SerialSettings, explain, framing
-from consoled.core.seams import Refused
+from consoled.core.seams import HeldElsewhere
 from tests.fakes import around
 
 TIOCMBIS, TIOCMBIC = termios.TIOCMBIS, termios.TIOCMBIC
@@ -213,8 +213,8 @@ def test_a_clock_that_is_near_enough_will_do(monkeypatch, device):
 @pytest.mark.parametrize(
     ("error", "kind", "text"),
     [
-        (OSError(errno.EBUSY, "busy"), Refused, "/dev/x is in use by another program"),
-        (serial.SerialException(errno.EWOULDBLOCK, "lock"), Refused, "/dev/x is in use by another program"),
+        (OSError(errno.EBUSY, "busy"), HeldElsewhere, "/dev/x is in use by another program"),
+        (serial.SerialException(errno.EWOULDBLOCK, "lock"), HeldElsewhere, "/dev/x is in use by another program"),
         (termios.error(errno.ENOTTY, "no tty"), ConnectionError, "/dev/x is not a serial port"),
         (termios.error(errno.EIO, "io"), ConnectionError, "/dev/x: Input/output error"),
         (OSError(errno.ENOENT, "none"), ConnectionError, "/dev/x: No such file or directory"),
