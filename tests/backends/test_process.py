@@ -121,7 +121,7 @@ def children(monkeypatch):
     class Watched(Child):
         def __init__(self, clock):
             super().__init__(clock)
-            self.reaped = Deferred().addTimeout(LIMIT, reactor)
+            self.reaped = Deferred()
             made.append(self)
 
         def processEnded(self, reason):
@@ -327,7 +327,7 @@ async def test_failed_dials_cost_no_descriptor_and_leave_no_process(monkeypatch,
     before = descriptors()
     for _ in range(20):
         await gatherResults([Deferred.fromCoroutine(failing()) for _ in range(5)])
-    await gatherResults([each.reaped for each in children])
+    await gatherResults([each.reaped for each in children]).addTimeout(LIMIT, reactor)
     assert descriptors() == before
     assert not any(exists(each.pid) for each in children)
     monkeypatch.setattr(child_module.sys, "executable", "/no/such/python")
@@ -359,7 +359,7 @@ async def test_cancelling_a_dial_leaves_nothing(children):
     dialling.cancel()
     with pytest.raises(CancelledError):
         await dialling
-    await children[0].reaped
+    await children[0].reaped.addTimeout(LIMIT, reactor)
     assert children[0].epitaph == "killed by signal SIGKILL"
     assert descriptors() == before
     assert not owner.lost_with
@@ -429,7 +429,7 @@ async def test_abort_kills_at_once_whatever_it_ignores(children):
     line.close()
     line.abort()
     assert await owner.end() == "killed by signal SIGKILL"
-    await children[0].reaped
+    await children[0].reaped.addTimeout(LIMIT, reactor)
     assert not exists(children[0].pid)
 
 
