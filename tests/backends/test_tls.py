@@ -206,6 +206,7 @@ def test_without_our_own_certificate(place: Place) -> Any:
     yield attempt.deferred
     # In TLS 1.3 the client has finished before the server says what it thinks of it.
     assert attempt.result is None or "certificate required" in (yield gone)
+    gone.addErrback(lambda failure: None).cancel()
 
 
 @pytest_twisted.inlineCallbacks
