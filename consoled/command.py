@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -32,14 +33,20 @@ class Outcome:
 def run(reactor: Any, argv: Sequence[str], limit: float, most: int = 0) -> Deferred[Outcome]:
     """Run `argv`, kill it after `limit` seconds, or when it has printed more than `most` bytes.  Does not fail.
 
-    With `most` 0 its output is thrown away.  What it says to standard error goes into the outcome of a failure, cut.
+    With `most` 0 nothing that it prints is read; else the first of its complaints is in the outcome of a failure.
     Cancelling the Deferred kills it too.
     """
     running = _Run(reactor, limit, most)
     try:
-        # setsid(1) becomes the program itself, as the leader of a session.
-        reactor.spawnProcess(running, "/usr/bin/setsid", ["setsid", *argv], os.environ, childFDs={1: "r", 2: "r"})
+        with Path(os.devnull).open("r+b", buffering=0) as null:
+            files: dict[int, Any] = dict.fromkeys(range(3), null.fileno())
+            # Only if it is wanted: what a program leaves running holds its pipes open, and it would seem to run on.
+            if most:
+                files |= {1: "r", 2: "r"}
+            # setsid(1) becomes the program itself, as the leader of a session.
+            reactor.spawnProcess(running, "/usr/bin/setsid", ["setsid", *argv], os.environ, childFDs=files)
     except OSError as error:
+        running.over()
         return succeed(Outcome(False, f"could not be started: {error.strerror}"))
     return running.ended
 
@@ -56,17 +63,19 @@ class _Run(ProcessProtocol):
         self._timer = reactor.callLater(limit, self._stop, f"took longer than {limit:g} s")
 
     def outReceived(self, data: bytes) -> None:
-        if self._most:
-            self._output += data
-            if len(self._output) > self._most:
-                self._stop(f"printed more than {self._most} bytes")
+        self._output += data
+        if len(self._output) > self._most:
+            self._stop(f"printed more than {self._most} bytes")
 
     def errReceived(self, data: bytes) -> None:
         self._complaint = (self._complaint + data)[:200]
 
-    def processEnded(self, reason: Failure) -> None:
+    def over(self) -> None:
         if self._timer.active():
             self._timer.cancel()
+
+    def processEnded(self, reason: Failure) -> None:
+        self.over()
         if not self.ended.called:
             self.ended.callback(
                 Outcome(not self._why and self._ended_well(reason), self._how(reason), bytes(self._output))
