@@ -91,8 +91,8 @@ class AuthSettings(_Table, frozen=True, kw_only=True):
     """The tokens file."""
 
 
-class Config(_Table, frozen=True, kw_only=True):
-    """The whole file, checked: consoles expanded, paths absolute."""
+class _Sections(_Table, frozen=True, kw_only=True):
+    """What is the same before and after checking."""
 
     http: HttpSettings = HttpSettings()
     hub: HubSettings = HubSettings()
@@ -101,19 +101,17 @@ class Config(_Table, frozen=True, kw_only=True):
     auth: AuthSettings | None = None
     vault: VaultSettings | None = None
     tenants: dict[str, str] = {}
-    consoles: tuple[AnyConsole, ...] = ()
 
 
-class _File(_Table, frozen=True, kw_only=True):
+class Config(_Sections, frozen=True, kw_only=True):
+    """The whole file, checked: consoles complete, paths absolute."""
+
+    consoles: tuple[AnyConsole, ...]
+
+
+class _File(_Sections, frozen=True, kw_only=True):
     """The file as it is written."""
 
-    http: HttpSettings = HttpSettings()
-    hub: HubSettings = HubSettings()
-    transcript: TranscriptSettings
-    csm: CsmSettings = CsmSettings()
-    auth: AuthSettings | None = None
-    vault: VaultSettings | None = None
-    tenants: dict[str, str] = {}
     defaults: dict[str, Any] = {}
     group: list[dict[str, Any]] = []
     console: list[dict[str, Any]] = []
@@ -142,16 +140,8 @@ def _checked(file: _File, directory: str, private: bool) -> Config:
                 f"http.listen: {listen!r} is not known to be loopback, and without [auth] everybody could come in; "
                 "configure [auth], or say http.insecure = true"
             )
-    return Config(
-        http=file.http,
-        hub=file.hub,
-        transcript=file.transcript,
-        csm=file.csm,
-        auth=file.auth,
-        vault=file.vault,
-        tenants=file.tenants,
-        consoles=_consoles(file, directory, private),
-    )
+    sections = {name: getattr(file, name) for name in _Sections.__struct_fields__}
+    return Config(**sections, consoles=_consoles(file, directory, private))
 
 
 def _consoles(file: _File, directory: str, private: bool) -> tuple[AnyConsole, ...]:
