@@ -51,13 +51,13 @@ SECONDS = float(os.environ.get("SOAK_SECONDS", "180"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 CLIENTS = 200
 TCP_NODES = 10
-WARM_UP = 30.0
+WARM_UP = 60.0
 """Seconds of the same before the first measurement: rings fill, and the allocator gets to know its peak."""
 CALM = 5.0
 """Seconds between the last client's leaving and a measurement."""
-GROWTH = 8 << 20
+GROWTH = 12 << 20
 """The bytes that the daemon may have grown by: rings of quiet consoles that filled meanwhile (500 of 8 KiB at most),
-the list of closed segments, and what the allocator keeps in pieces."""
+the list of closed segments (some 300 bytes each), and what the allocator keeps in pieces."""
 SPARE = 12
 """The descriptors that may be left: eight unpacked segments are kept for a minute, and a link may be dialling."""
 QUIET = b"Quiet-mode enabled"
@@ -238,7 +238,8 @@ class Soak:
             config += f'[[console]]\nname = "t{number}"\nkind = "tcp"\naddress = "127.0.0.1:{port}"\n'
         assert len(self.names) == 500
         self.daemon = Daemon(self.home, config, transcript='max_size = "256 KiB"\ncompress = true\nmax_total = 0')
-        await asyncio.to_thread(self.daemon.start)
+        # One pool for all threads: what malloc keeps for each of them would hide what the daemon itself keeps.
+        await asyncio.to_thread(self.daemon.start, MALLOC_ARENA_MAX="1")
         try:
             await self._play()
         finally:
