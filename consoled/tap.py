@@ -42,6 +42,7 @@ from consoled.auth.tenants import TenantTable
 from consoled.auth.tokens import TokensFile
 from consoled.backends.chronicle import Chronicle
 from consoled.backends.link import Link
+from consoled.backends.names import Names
 from consoled.backends.reset import ResetCommand
 from consoled.backends.settings import Surroundings
 from consoled.backends.turns import Turns
@@ -178,6 +179,7 @@ class Daemon(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
         self._notifier = Notifier(os.environ)
         raise_limit(len(self._backends), self._config.hub.max_clients)
+        self._reactor.installNameResolver(Names(self._reactor.callFromThread))
         if self._config.auth is None:
             _log.warn(
                 "no [auth] is configured: whoever reaches {listen} may do everything",
@@ -210,7 +212,7 @@ class Daemon(MultiService):
     async def _console(self, archive: Archive, settings: AnyConsole) -> Console:
         """One console, complete with its transcript and its link."""
         console: Console
-        transcript = await archive.open(settings.name, lambda count: console.lost(count))
+        transcript = await archive.open(settings.name, lambda count: console.lost(count), lambda: console.written())
         console = Console(
             settings.name,
             transcript,

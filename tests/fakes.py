@@ -159,6 +159,8 @@ class FakeTranscript:
         """Offsets that are on the disk no more."""
         self.marks = Marks()
         self.trouble: str | None = None
+        self.slow_to_write = False
+        """If true, the test calls `Console.written` when the disk has it."""
         self.failing = False
         self.late = False
         self.waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []
@@ -171,12 +173,13 @@ class FakeTranscript:
     def keeps(self, offset: int) -> bool:
         return self.start <= offset < self.head and offset not in self.holes
 
-    def append(self, data: bytes, own: bool = False) -> None:
+    def append(self, data: bytes, own: bool = False) -> bool:
         assert not self.closed
         assert data
         if own:
             self.marks.add(self.head, self.head + len(data))
         self.everything += data
+        return self.slow_to_write
 
     def read(self, offset: int, limit: int) -> Deferred[tuple[int, bytes]]:
         assert limit > 0

@@ -173,7 +173,7 @@ class Attachment:
         if self._until is not None:
             data = data[: max(0, self._until - at)]
         # Whatever has gone from the disk, the ring's part of it is still at hand.
-        reachable = min(at, self.console.ring.start) if data else self.console.ring.start
+        reachable = min(at, self.console.ring.start) if data else min(self.console.ring.start, self.console.head)
         if self._until is not None:
             reachable = min(reachable, self._until)
         if reachable > self._cursor:

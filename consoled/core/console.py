@@ -8,6 +8,8 @@ keeps consoles, the faces attach to them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 from time import gmtime, strftime
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
@@ -55,6 +57,8 @@ class Console:
         self.name = name
         self.transcript = transcript
         self.ring = Ring(ring, transcript.head)
+        self.head = transcript.head
+        """The offset after the newest byte that clients may see: it is on the disk, if that can be helped."""
         self.attachments: dict[Attachment, None] = {}
         self.keyboard = Keyboard(name, self.attachments, lambda: strftime("%m-%d %H:%M", gmtime(now())))
         self.tag = tag
@@ -68,14 +72,11 @@ class Console:
         self._resetting = False
         self._hang_up: Timer | None = None
         self._feeds: dict[Flavour, Feed] = {}
+        self._unshown: list[tuple[bytes, bool]] = []
+        """What came since then, and whether it is a line of our own."""
         self._was_up = False
         # How a stream of old ended is not known, unless it was with a line of ours.
         self._at_line_start = self.head == 0 or transcript.marks.run(self.head - 1, 1)[1]
-
-    @property
-    def head(self) -> int:
-        """The offset after the newest byte."""
-        return self.ring.head
 
     # ------------------------------------------------------------------------------------------- life
 
@@ -105,11 +106,7 @@ class Console:
     def received(self, data: bytes) -> None:
         """The node said `data`."""
         self.last_output = self._now()
-        if len(data) <= CHUNK:
-            self._publish(data, False)
-        else:
-            for at in range(0, len(data), CHUNK):
-                self._publish(data[at : at + CHUNK], False)
+        self._publish(data, False)
 
     def changed(self, status: Status) -> None:
         """The link's state is now `status`: tell the stream if the node came or went."""
@@ -140,10 +137,23 @@ class Console:
 
     def _publish(self, data: bytes, own: bool) -> None:
         self.ring.append(data)
-        self.transcript.append(data, own)
         self._at_line_start = data.endswith(b"\n")
-        for feed in list(self._feeds.values()):
-            feed.published(data, own)
+        wait = self.transcript.append(data, own)
+        self._unshown.append((data, own))
+        if not wait:
+            self.written()
+
+    def written(self) -> None:
+        """The disk has what was appended, or is not waited for: the clients may see it."""
+        unshown, self._unshown = self._unshown, []
+        for own, pieces in groupby(unshown, key=itemgetter(1)):
+            # What came in one turn goes out together.
+            stretch = b"".join(data for data, _ in pieces)
+            for at in range(0, len(stretch), CHUNK):
+                data = stretch[at : at + CHUNK]
+                self.head += len(data)
+                for feed in list(self._feeds.values()):
+                    feed.published(data, own)
 
     def last_lines(self, count: int) -> Deferred[int]:
         """Fires with the offset at which the last `count` lines of the stream begin."""

@@ -48,7 +48,9 @@ class Hub:
             raise UnknownConsole(name) from None
 
     def admit(self) -> None:
-        """Ask whether one more client may attach.  Raises `TooManyClients`."""
+        """Ask whether one more client may attach.  Raises `TooManyClients` or `NotOpen`."""
+        if not self._is_open:
+            raise NotOpen
         if self.clients >= self._max_clients:
             raise TooManyClients
 

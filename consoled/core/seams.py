@@ -147,11 +147,13 @@ class Transcript(Protocol):
     def trouble(self) -> str | None:
         """What keeps the stream from reaching the disk, for people; None while all is well."""
 
-    def append(self, data: bytes, own: bool = False) -> None:
+    def append(self, data: bytes, own: bool = False) -> bool:
         """Take `data` as the bytes from `head` on; `own` if they are a line of the daemon's.
 
-        Returns at once.  The bytes are in the file before the reactor's turn ends, or, while the disk is slow
-        or failing, as soon as it lets them in; what does not fit into the bounded queue is counted as lost.
+        Returns at once.  True: before the reactor's turn ends `Console.written` is called, when the file has them, or
+        when the disk has been waited for long enough; clients get them then.  False: the disk is slow or failing, and
+        nobody should wait for it; the bytes follow as soon as it lets them in, and what does not fit into the bounded
+        queue is counted as lost.
         """
 
     def read(self, offset: int, limit: int) -> Deferred[tuple[int, bytes]]:

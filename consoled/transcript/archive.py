@@ -100,7 +100,12 @@ class Archive:
 
         return taking.done.addBoth(taken)
 
-    def open(self, name: str, on_loss: Callable[[int], None] | None = None) -> Deferred[Transcript]:
+    def open(
+        self,
+        name: str,
+        on_loss: Callable[[int], None] | None = None,
+        on_written: Callable[[], None] | None = None,
+    ) -> Deferred[Transcript]:
         """The transcript of the console `name`.
 
         Fires when its files have been read and `head` is known.  If they cannot be, it fires all the same, at once or
@@ -108,6 +113,7 @@ class Archive:
         takes bytes within its bounds, and goes on behind what the files hold as soon as they can be read.  What they
         held before is then out of reach until the daemon is started again.
 
+        `on_written()` is called after each turn in which `append` has said that it would be.
         `on_loss(count)` is called when `count` bytes could not be kept and the stream goes on: what it appends comes
         right after the gap.  Raises `ValueError` for an impossible name and for one that is open.
         """
@@ -116,11 +122,11 @@ class Archive:
             if not last.closing:
                 raise ValueError(f"the transcript of {name} is open already")
             again: Deferred[Transcript] = Deferred()
-            last.gone.addCallback(lambda _: self.open(name, on_loss).chainDeferred(again))
+            last.gone.addCallback(lambda _: self.open(name, on_loss, on_written).chainDeferred(again))
             return again
         settings = self._settings
         files = Files(self._directory, name, settings.max_size, settings.max_age, self._wall)
-        transcript = Transcript(self._desk, files, on_loss, self._keep_soon)
+        transcript = Transcript(self._desk, files, on_loss, on_written, self._keep_soon)
         self._transcripts[name] = transcript
         self._opening[transcript] = None
         self._watch_openings()
@@ -237,6 +243,9 @@ class _Possession:
 
     def errand(self) -> _Possession:
         return self
+
+    def visited(self) -> None:
+        """Nobody waits for it within a turn."""
 
     def due(self, retry: bool) -> None:
         """Never asked for."""

@@ -57,6 +57,9 @@ class Author(Protocol):
     def errand(self) -> Errand:
         """What there is to do now.  Not asked again before that errand is settled."""
 
+    def visited(self) -> None:
+        """The errand is done, or not waited for any longer."""
+
     def due(self, retry: bool) -> None:
         """The time has come to look at the path, or to try again: ask for a visit, if it is still wanted."""
 
@@ -97,6 +100,10 @@ class Scribe:
         """Visit `author` in this turn.  Once is enough."""
         self._dirty[author] = None
         self._arrange()
+
+    def expects(self, author: Author) -> bool:
+        """Whether `author` is going to be visited in this turn, and waited for."""
+        return self._turn is not None and not self._behind and author in self._dirty
 
     def ask_opening(self, author: Author) -> None:
         """Visit `author` soon: there may be thousands of these, and nothing is lost by waiting."""
@@ -148,7 +155,10 @@ class Scribe:
         self._busy = True
         self._since = self._clock.seconds()
         work = _Batch(self._clock, errands)
-        if self._worker.run(work, self._patience if wait else 0, partial(self._finished, work, wait)):
+        done = self._worker.run(work, self._patience if wait else 0, partial(self._finished, work, wait))
+        for author in authors:
+            author.visited()
+        if done:
             self._finished(work, False)
 
     def _finished(self, work: _Batch, impatient: bool) -> None:

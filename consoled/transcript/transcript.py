@@ -36,6 +36,7 @@ class Transcript:
         desk: Desk,
         files: Files,
         on_loss: Callable[[int], None] | None = None,
+        on_written: Callable[[], None] | None = None,
         rotated: Callable[[], None] | None = None,
     ) -> None:
         self.name = files.name
@@ -49,6 +50,8 @@ class Transcript:
         """Fires when nothing is left to do with the files, however long that takes after `close`."""
         self._desk = desk
         self._on_loss = on_loss
+        self._on_written = on_written
+        self._expected = False
         self._rotated = rotated
         self._unwritten = Unwritten()
         self._asked = True
@@ -82,14 +85,11 @@ class Transcript:
             return f"{self.files.path}: no answer from the disk for {self._desk.scribe.hung:.0f} s"
         return self._trouble
 
-    def append(self, data: bytes, own: bool = False) -> None:
-        """Take `data` as the bytes from `head` on; `own` if they are a line of the daemon's.
-
-        Not before `opened` has fired.
-        """
+    def append(self, data: bytes, own: bool = False) -> bool:
+        """Take `data` as the bytes from `head` on; see the seam.  Not before `opened` has fired."""
         size = len(data)
         if not size:
-            return
+            return False
         unwritten = self._unwritten
         if own:
             self.marks.add(unwritten.head, unwritten.head + size)
@@ -103,6 +103,8 @@ class Transcript:
             self._lose(size)
         if not self._asked:
             self._ask()
+        self._expected = self._desk.scribe.expects(self)
+        return self._expected
 
     def read(self, offset: int, limit: int) -> Deferred[tuple[int, bytes]]:
         """Read at most `limit` bytes (but at least one) at `offset`; see the seam."""
@@ -182,6 +184,13 @@ class Transcript:
         return Visit(
             self.files, self._settled, unwritten.written, unwritten.head, data, own, look, reopen, self.closing
         )
+
+    def visited(self) -> None:
+        """The bytes are in the file, or the disk has been waited for long enough."""
+        if self._expected:
+            self._expected = False
+            if self._on_written is not None:
+                self._on_written()
 
     def due(self, retry: bool) -> None:
         """A second after a write, or a while after a failure."""

@@ -349,3 +349,50 @@ def test_a_silent_console_gives_its_memory_back_unless_the_disk_has_not_got_it_a
     desk.transcript.trouble = None
     desk.console.rest()
     assert desk.console.ring.start == desk.console.head - REMEMBERED
+
+
+# ---------------------------------------------------------------------------------------------- written, then shown
+
+
+def test_clients_see_what_the_disk_has_and_a_turns_worth_at_once() -> None:
+    desk = Desk()
+    desk.transcript.slow_to_write = True
+    alice, bob = desk.attach(), desk.attach()
+    late = desk.attach(pump=False, at=0)
+    desk.console.received(b"one ")
+    desk.console.received(b"two ")
+    desk.console.note("reset")
+    late.attachment.pump()
+    assert (alice.frames, bob.frames, late.frames, desk.console.head) == ([], [], [], 0)
+    desk.console.written()
+    assert len(alice.frames) == 2
+    assert alice.frames[0] == b"|one two "
+    assert all(one is other for one, other in zip(alice.frames, bob.frames, strict=True))
+    assert alice.text == late.text == desk.transcript.everything
+    assert desk.console.head == len(desk.transcript.everything)
+    desk.console.written()
+    assert len(alice.frames) == 2
+
+
+def test_nobody_waits_for_a_disk_that_has_become_slow() -> None:
+    desk = Desk()
+    alice = desk.attach()
+    desk.transcript.slow_to_write = True
+    desk.console.received(b"one")
+    desk.transcript.slow_to_write = False
+    desk.console.received(b"two")
+    assert alice.text == b"onetwo"
+
+
+def test_a_client_that_stops_before_it_is_shown_reads_it_later() -> None:
+    desk = Desk()
+    desk.transcript.slow_to_write = True
+    alice = desk.attach()
+    desk.console.received(b"one")
+    alice.attachment.pause()
+    desk.console.written()
+    desk.console.received(b"two")
+    alice.drain()
+    assert alice.text == b"one"
+    desk.console.written()
+    assert alice.text == b"onetwo"

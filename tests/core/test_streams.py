@@ -108,13 +108,18 @@ class Streams(RuleBasedStateMachine):
 
     @rule()
     def the_daemon_notes(self) -> None:
-        before = self.console.head
+        before = self.console.ring.head
         self.console.note("ok")
-        self.own |= set(range(before, self.console.head))
+        self.own |= set(range(before, self.console.ring.head))
 
     @rule(seconds=st.sampled_from([0.2, 0.5]))
     def time_passes(self, seconds: float) -> None:
         self.desk.clock.advance(seconds)
+
+    @rule(slow=st.booleans())
+    def the_disk_is_waited_for(self, slow: bool) -> None:
+        self.transcript.slow_to_write = slow
+        self.console.written()
 
     @rule(keep=st.integers(0, 20))
     def the_ring_shrinks(self, keep: int) -> None:
@@ -212,6 +217,7 @@ class Streams(RuleBasedStateMachine):
 
     def in_the_end_everybody_has_everything(self) -> None:
         self.transcript.late = self.transcript.failing = False
+        self.console.written()
         while self.transcript.waiting:
             self.transcript.answer()
         for client in self.here:

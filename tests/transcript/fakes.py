@@ -175,8 +175,8 @@ class Daemon:
         self.turn()
         return result_of(done)
 
-    def open(self, name="x1", on_loss=None):
-        opened = self.archive.open(name, on_loss)
+    def open(self, name="x1", on_loss=None, on_written=None):
+        opened = self.archive.open(name, on_loss, on_written)
         self.turn()
         return result_of(opened)
 

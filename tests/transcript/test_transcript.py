@@ -94,6 +94,47 @@ def test_a_killed_daemon_has_lost_nothing_that_was_in_its_turn(tmp_path, daemon)
     again.end()
 
 
+def test_nobody_is_told_before_the_disk_has_it(daemon, tmp_path):
+    on_disk = []
+    transcript = daemon.open(on_written=lambda: on_disk.append((tmp_path / "d" / "console.x1").read_bytes()))
+    assert transcript.append(b"one")
+    assert transcript.append(b"two")
+    assert on_disk == []
+    daemon.turn()
+    assert on_disk == [b"onetwo"]
+    daemon.turn()
+    assert len(on_disk) == 1
+
+
+def test_a_slow_disk_is_waited_for_once(daemon):
+    written = []
+    transcript = daemon.open(on_written=lambda: written.append(1))
+    daemon.writer.held = True
+    assert transcript.append(b"one")
+    daemon.turn()
+    assert written == [1]  # its time is over
+    assert not transcript.append(b"two")
+    daemon.turn()
+    daemon.writer.release()
+    daemon.turn()
+    assert written == [1]
+    assert transcript.append(b"three")
+    daemon.turn()
+    assert written == [1, 1]
+
+
+def test_a_failing_disk_is_not_waited_for(daemon):
+    written = []
+    transcript = daemon.open(on_written=lambda: written.append(1))
+    daemon.disk.faults["write"] = OSError(28, "No space left on device")
+    assert transcript.append(b"one")
+    daemon.turn()
+    assert written == [1]
+    assert not transcript.append(b"two")
+    daemon.turn()
+    assert written == [1]
+
+
 def test_the_reactor_waits_for_a_slow_disk_once_and_then_no_more(daemon):
     transcript = daemon.open()
     daemon.writer.patience.clear()
