@@ -151,6 +151,17 @@ def test_what_a_client_has_seen_survives_sigkill_and_offsets_go_on(daemon: Calla
         nodes[name].close()
 
 
+def test_what_was_said_by_a_timer_survives_sigkill_too(daemon: Callable[..., Daemon]) -> None:
+    """A demo's flood comes from timed calls, which the reactor handles at another time than sockets."""
+    one = daemon(demo("n[1-5]", "flood", rate="2 MiB")).start()
+    viewers = {f"n{number}": Viewer(one, f"n{number}", lines=1_000_000) for number in range(1, 6)}
+    for viewer in viewers.values():
+        viewer.until(b"%020d " % 10_000)
+    one.kill()
+    for name, viewer in viewers.items():
+        assert_begins(one.stream(name), viewer.rest().seen)
+
+
 # ------------------------------------------------------------------------------------------------- starting
 
 
