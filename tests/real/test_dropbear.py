@@ -22,18 +22,20 @@ pytestmark = pytest.mark.real
 
 
 class Dropbear:
-    """One dropbear with one account."""
+    """One dropbear with one account and one command, which may be started more than once."""
 
-    def __init__(self, directory: Path, kind: str) -> None:
+    def __init__(self, directory: Path, kind: str, command: str = "echo console ready; exec cat") -> None:
         self.directory = directory
         self.port = free_port()
         host_key = directory / "host"
         maker = need("dropbearkey", "dropbear-bin")
         subprocess.run([maker, "-t", kind, "-f", str(host_key)], check=True, capture_output=True)
         argv = [need("dropbear", "dropbear-bin"), "-F", "-E", "-p", f"127.0.0.1:{self.port}", "-r", str(host_key)]
-        argv += ["-P", str(directory / "pid"), "-c", "echo console ready; exec cat"]
-        self.spawned = Spawned(with_account(directory, argv), directory / "output")
-        self.children: list[int] = []
+        argv += ["-P", str(directory / "pid"), "-c", command]
+        self._argv = with_account(directory, argv)
+
+    def start(self) -> None:
+        self.spawned = Spawned(self._argv, self.directory / "output")
 
     def dial(self, **more: Any) -> Any:
         owner = Owner()
@@ -43,6 +45,7 @@ class Dropbear:
 @pytest.fixture(params=["ed25519", "rsa", "ecdsa"])
 def dropbear(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Dropbear]:
     server = Dropbear(tmp_path, request.param)
+    server.start()
     yield server
     children = descendants(server.spawned.pid)
     server.spawned.end()

@@ -52,7 +52,7 @@ set_working_mc 0x20
     allowed_auths_admin md5
     guid a123456789abcdefa123456789abcdef
   endlan
-  sol "tcp:127.0.0.1:{serial}" 115200
+  sol "{serial}" 115200
   user 1 true "" "test" user 10 md5
   user 2 true "op" "{password}" admin 10 md5
 """
@@ -85,21 +85,33 @@ class Node(Protocol):
         self.transport.write(data)
 
 
+class Simulator:
+    """An `ipmi_sim`, whose serial port is `serial`, in the words of its option `sol`."""
+
+    def __init__(self, directory: Path, serial: str) -> None:
+        self.port = free_udp_port()
+        self._output = directory / "output"
+        (directory / "state").mkdir()
+        (directory / "lan.conf").write_text(LAN.format(port=self.port, serial=serial, password=PASSWORD))
+        (directory / "mc.emu").write_text(MC)
+        files = [f"-{letter}{directory / name}" for letter, name in (("c", "lan.conf"), ("f", "mc.emu"))]
+        self._argv = [need("ipmi_sim", "openipmi"), *files, f"-s{directory / 'state'}", "-n"]
+
+    def start(self) -> Spawned:
+        return Spawned(self._argv, self._output)
+
+
 class Bmc:
     """A simulator with its node."""
 
     def __init__(self, directory: Path) -> None:
-        self._program = need("ipmi_sim", "openipmi")
         self._directory = directory
-        self.port = free_udp_port()
         factory = Factory.forProtocol(self._node)
         factory.noisy = False
         self._listening = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.process: Spawned | None = None
-        (directory / "state").mkdir()
-        serial = self._listening.getHost().port
-        (directory / "lan.conf").write_text(LAN.format(port=self.port, serial=serial, password=PASSWORD))
-        (directory / "mc.emu").write_text(MC)
+        self._simulator = Simulator(directory, f"tcp:127.0.0.1:{self._listening.getHost().port}")
+        self.port = self._simulator.port
 
     def _node(self) -> Node:
         self.node = self._made.pop() if self._made else Node()
@@ -110,9 +122,7 @@ class Bmc:
         """Fires when it has taken hold of its serial port; it answers to IPMI by then."""
         self._made = [Node()]
         [node] = self._made
-        files = [f"-{letter}{self._directory / name}" for letter, name in (("c", "lan.conf"), ("f", "mc.emu"))]
-        argv = [self._program, *files, f"-s{self._directory / 'state'}", "-n"]
-        self.process = Spawned(argv, self._directory / "output")
+        self.process = self._simulator.start()
         yield node.connected_once.addTimeout(10, reactor)
 
     def backend(self, program: str, password: str = PASSWORD, **more: Any) -> Any:

@@ -103,6 +103,19 @@ class Node:
         os.close(self._slave)
 
 
+def start_ser2net(directory: Path, accepter: str, device: str) -> Spawned:
+    """With one port, which gives access to the serial `device`."""
+    config = directory / "ser2net.yaml"
+    config.write_text(
+        "%YAML 1.1\n---\n"
+        "connection: &one\n"
+        f"  accepter: {accepter}\n"
+        f"  connector: serialdev,{device},115200n81,local\n"
+        "  options: {max-connections: 4}\n"
+    )
+    return Spawned([need("ser2net", "ser2net"), "-n", "-d", "-c", str(config)], directory / "output")
+
+
 class Server:
     """ser2net with one port."""
 
@@ -110,15 +123,7 @@ class Server:
         self.node = Node()
         self.port = free_port(family)
         self.host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
-        config = directory / "ser2net.yaml"
-        config.write_text(
-            "%YAML 1.1\n---\n"
-            "connection: &one\n"
-            f"  accepter: {accepter},{self.host},{self.port}\n"
-            f"  connector: serialdev,{self.node.device},115200n81,local\n"
-            "  options: {max-connections: 4}\n"
-        )
-        self.process = Spawned([need("ser2net", "ser2net"), "-n", "-d", "-c", str(config)], directory / "output")
+        self.process = start_ser2net(directory, f"{accepter},{self.host},{self.port}", self.node.device)
 
     @inlineCallbacks
     def dial(self, kind: type, **more: Any) -> Any:

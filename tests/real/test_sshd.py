@@ -33,6 +33,8 @@ PermitRootLogin yes
 PrintMotd no
 PrintLastLog no
 LogLevel VERBOSE
+# A bash that believes that it is not the outermost leaves ~/.bashrc, and what that may wait for, alone.
+SetEnv SHLVL=1
 """
 
 
