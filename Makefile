@@ -1,6 +1,6 @@
 # Each target works on a fresh machine: it makes what it needs first.
 # `make run` the demo, `make test` the whole suite, `make lint` the checks of style, types and layers,
-# `make soak` minutes of rough handling, `make requirements` new pins from setup.cfg's ranges.
+# `make soak` minutes of rough handling, `make bench` figures beside OpenSSH's, `make requirements` new pins from setup.cfg's ranges.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ SOURCES := setup.cfg pyproject.toml
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: run test lint soak requirements clean
+.PHONY: run test lint soak bench requirements clean
 
 run: $(VENV)/run.stamp
 	@mkdir -p run
@@ -29,6 +29,9 @@ lint: $(VENV)/dev.stamp
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.soak
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.ssh_links
 
 requirements: $(VENV)/dev.stamp
 	$(BIN)/pip-compile --quiet --upgrade --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \

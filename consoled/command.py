@@ -33,8 +33,8 @@ class Outcome:
 def run(reactor: Any, argv: Sequence[str], limit: float, most: int = 0) -> Deferred[Outcome]:
     """Run `argv`, kill it after `limit` seconds, or when it has printed more than `most` bytes.  Does not fail.
 
-    With `most` 0 nothing that it prints is read; else the first of its complaints is in the outcome of a failure.
-    Cancelling the Deferred kills it too.
+    With `most` 0 nothing that it prints is read; else the first of its complaints is in the outcome of a failure,
+    unless it has printed something, too.  Cancelling the Deferred kills it.
     """
     running = _Run(reactor, limit, most)
     try:
@@ -95,7 +95,8 @@ class _Run(ProcessProtocol):
             how = f"was killed by signal {error.signal}"
         else:
             how = f"ended with exit status {error.exitCode}"
-        complaint = " ".join(self._complaint.decode(errors="replace").split())
+        # One that fails after printing a secret may have complained with it (`sh -x`).
+        complaint = "" if self._output else " ".join(self._complaint.decode(errors="replace").split())
         return f"{how}: {ascii(complaint)[1:-1]}" if complaint else how
 
     def _stop(self, why: str) -> None:

@@ -230,7 +230,11 @@ def _sum(text: str, values: Mapping[str, str]) -> int:
             case ast.Constant(value=int() as number):
                 return number
             case ast.Name(id=name):
-                return int(values[name])
+                text = values[name]
+                try:
+                    return int(text)
+                except ValueError:  # whose text quotes what may be a secret
+                    raise ValueError(f"{name} is not a whole number") from None
         raise ValueError("only whole numbers, +, - and * go")
 
     # 07 is seven, as a node's number, and no number to Python.

@@ -23,6 +23,8 @@ from consoled.core.status import Closing, Dialing, Up, Waiting, word
 
 REPLAY = 4096
 """Bytes of the log that `&L` shows again."""
+COMMANDS = 16
+"""Commands that are obeyed in one message: nobody types more, and each may concern every client of the console."""
 LINE_ENDS = (b"\n", b"\r", b"\r\n")
 
 
@@ -63,14 +65,17 @@ class Interact(Tail):
                 return  # it was meant for us
         if not is_binary and not payload.endswith((b"\n", b"\r")):
             payload += b"\n"
-        commanded = typed = False
+        commands, typed = 0, False
         for item in self._escapes.feed(payload):
             if isinstance(item, Command):
-                commanded = True
+                commands += 1
+                if commands > COMMANDS:
+                    self._remark(f"More than {COMMANDS} escapes in one message; what followed was discarded")
+                    return
                 self._obey(item.sign)
                 if item.sign == ".":
                     return
-            elif commanded and not typed and not is_binary and item in LINE_ENDS:
+            elif commands and not typed and not is_binary and item in LINE_ENDS:
                 pass  # nothing but commands: the node gets no stray line feed
             else:
                 typed = True

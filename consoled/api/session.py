@@ -18,6 +18,8 @@ from zope.interface import implementer
 
 MESSAGE_LIMIT = 65536
 """The most bytes in one message of a client; a longer one closes its session with 1009."""
+HEARD = 1024
+"""Bytes of a client's that are heard in one turn of the reactor.  They may be a hundred messages, and others wait."""
 PING_INTERVAL = 30.0
 PING_PATIENCE = 150.0
 """Seconds without any sign of life after which a client is gone.  Generous, because a ping waits behind the output
@@ -59,6 +61,8 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
         self._opened = False
         self._pinged: bytes | None = None
         self._dropping: Any = None
+        self._unheard = b""
+        self._hearing: Any = None
 
     # The conversation calls these.
 
@@ -70,6 +74,15 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
     def end(self, code: int, reason: str) -> None:
         """Begin the closing handshake (RFC 6455 section 7.1.2); what was sent before arrives before it."""
         self.sendCloseFrame(code, encode_truncate(reason, 123))
+
+    # The transport calls this, and once the HTTP channel, with what a hasty client has sent before.
+
+    def dataReceived(self, data: bytes) -> None:
+        self._unheard += data
+        if self._hearing is None:
+            self._hear()
+        else:
+            self.transport.pauseProducing()  # the HTTP channel, when it goes, lets it read once more
 
     # autobahn calls these.
 
@@ -99,13 +112,15 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
 
     def dropConnection(self, abort: bool = False) -> None:
         if not abort and self._dropping is None:
-            call_later = txaio.call_later  # type: ignore[attr-defined]  # txaio puts it there when it knows the framework
-            self._dropping = call_later(CLOSING_PATIENCE, self.transport.abortConnection)
+            self._dropping = _call_later(CLOSING_PATIENCE, self.transport.abortConnection)
         super().dropConnection(abort)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if self._dropping is not None and self._dropping.active():
             self._dropping.cancel()
+        if self._hearing is not None:
+            self._hearing.cancel()
+        self._unheard, self._hearing = b"", None
         self.factory.sessions.discard(self)
         self._over()
 
@@ -125,6 +140,17 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
     def stopProducing(self) -> None:
         """The transport is gone; `onClose` follows."""
 
+    def _hear(self) -> None:
+        """Hear a little of what came, and the rest in later turns; meanwhile nothing more is read."""
+        was_behind, self._hearing = self._hearing is not None, None
+        data, self._unheard = self._unheard[:HEARD], self._unheard[HEARD:]
+        super().dataReceived(data)
+        if self._unheard:
+            self._hearing = _call_later(0, self._hear)
+            self.transport.pauseProducing()
+        elif was_behind:
+            self.transport.resumeProducing()
+
     def _over(self) -> None:
         if self._opened:
             self._opened = False
@@ -137,6 +163,10 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
         except Exception:
             _log.failure("a session failed")
             self.end(1011, "Internal error")
+
+
+def _call_later(delay: float, call: Callable[[], None]) -> Any:
+    return txaio.call_later(delay, call)  # type: ignore[attr-defined]  # there when txaio knows the framework
 
 
 class Sessions(WebSocketServerFactory):  # type: ignore[misc]

@@ -20,6 +20,7 @@ from consoled.backends.settings import ConsoleSettings
 from consoled.backends.turns import Turns
 from consoled.core.faults import LinkDown, NoBreak, NodeNotReading
 from consoled.core.seams import Backend, Clock, HeldElsewhere, Line, LinkOwner, Refused, Timer
+from consoled.core.secret import SecretUnavailable
 from consoled.core.status import Closing, Dialing, Held, Off, Status, Up, Waiting
 
 FORGIVEN_AFTER = 30.0
@@ -64,6 +65,8 @@ class Link:
         self._timer: Timer | None = None
         """The one thing that this state waits for: the next attempt, the end of the silence, or of the patience."""
         self._failures = 0
+        self._again = False
+        """Whether the last attempt failed, or brought a connection that did not last: then others go first."""
         self._up_at = 0.0
         self._heard_at = 0.0
         self._reported: float | None = None
@@ -132,7 +135,8 @@ class Link:
     def lost(self, why: str) -> None:
         self._attempt = self._line = None
         why, self._why = self._why or why, ""
-        if self._clock.seconds() - self._up_at >= FORGIVEN_AFTER:
+        self._again = self._clock.seconds() - self._up_at < FORGIVEN_AFTER
+        if not self._again:
             self._failures = 0
         if not self._wanted:
             self._stop_timer()
@@ -151,7 +155,7 @@ class Link:
         self._stop_timer()
         self._attempt = attempt = _Attempt(self)
         self._change(Dialing(self._now()))
-        self._dialing = dialing = self._turns.run(self._backend.host, self._failures > 0, lambda: self._call(attempt))
+        self._dialing = dialing = self._turns.run(self._backend.host, self._again, lambda: self._call(attempt))
         dialing.addCallbacks(self._connected, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
         dialing.addErrback(lambda bug: _log.failure("console {name}", bug, name=self._settings.name))
 
@@ -175,7 +179,8 @@ class Link:
         if attempt is not self._attempt:
             return
         self._dialing = None
-        if not failure.check(ConnectError, OSError, Refused):
+        self._again = True
+        if not failure.check(ConnectError, OSError, Refused, SecretUnavailable):
             _log.debug("console {name}: {trace}", name=self._settings.name, trace=failure.getTraceback())
         if failure.check(HeldElsewhere):
             self._wait(_reason(failure), Held, patient=True)

@@ -62,5 +62,5 @@ class TcpLine(StreamLine):
 
 
 def endpoint(reactor: Any, at: Address) -> HostnameEndpoint:
-    """The way to `at`; names are resolved in the reactor's threads, and the only time limit is the link's."""
+    """The way to `at`; names are resolved by the reactor (see `names`), and the only time limit is the link's."""
     return HostnameEndpoint(reactor, at.host, at.port, timeout=None)  # type: ignore[arg-type]

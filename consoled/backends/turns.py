@@ -9,7 +9,7 @@ places.  Consoles that share a host (the ports of a terminal server) share that 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -23,6 +23,8 @@ OLD = 8
 """How many attempts may be under way for each that may be young."""
 
 _Result = TypeVar("_Result")
+_Queue = OrderedDict["_Turn", None]
+"""First in, first out; and whoever gives up leaves it without being looked for."""
 
 
 class _Turn:
@@ -46,9 +48,10 @@ class Turns:
         self._most = self._free = young * OLD
         self._each_host = each_host
         self._at: Counter[str] = Counter()
-        self._new: deque[_Turn] = deque()
-        self._again: deque[_Turn] = deque()
-        self._parked: dict[str, deque[_Turn]] = {}
+        self._new: _Queue = OrderedDict()
+        self._again: _Queue = OrderedDict()
+        self._parked: dict[tuple[str, bool], _Queue] = {}
+        """Those whose host has no place, by host and whether their last attempt failed."""
 
     @property
     def under_way(self) -> int:
@@ -69,7 +72,7 @@ class Turns:
         turn: _Turn
         come: Deferred[None] = Deferred(lambda _: self._left(turn))
         turn = _Turn(host, again, come)
-        (self._again if again else self._new).append(turn)
+        (self._again if again else self._new)[turn] = None
         result = come.addCallback(lambda _: self._begin(turn, attempt))
         self._call_next()
         return result
@@ -106,10 +109,10 @@ class Turns:
     def _pick(self) -> _Turn | None:
         """The first in the queue whose host has a place; those before it are put aside until theirs has."""
         while self._new or (self._again and self._free > self._most // 4):
-            turn = (self._new or self._again).popleft()
+            turn, _ = (self._new or self._again).popitem(last=False)
             if not turn.host or self._at[turn.host] < self._each_host:
                 return turn
-            self._parked.setdefault(turn.host, deque()).append(turn)
+            self._parked.setdefault((turn.host, turn.again), OrderedDict())[turn] = None
         return None
 
     def _vacate(self, host: str) -> None:
@@ -118,16 +121,26 @@ class Turns:
         self._at[host] -= 1
         if not self._at[host]:
             del self._at[host]
-        if parked := self._parked.get(host):
-            turn = parked.popleft()
-            (self._again if turn.again else self._new).appendleft(turn)
-            if not parked:
-                del self._parked[host]
+        self._call_from(host)
+
+    def _call_from(self, host: str) -> None:
+        """Put the first who waits for a place at `host` back at the head of the queue."""
+        for queue, again in (self._new, False), (self._again, True):
+            if parked := self._parked.get((host, again)):
+                turn, _ = parked.popitem(last=False)
+                queue[turn] = None
+                queue.move_to_end(turn, last=False)
+                if not parked:
+                    del self._parked[host, again]
+                return
 
     def _left(self, turn: _Turn) -> None:
-        for queue in (self._new, self._again, self._parked.get(turn.host, self._new)):
-            if turn in queue:
-                queue.remove(turn)
-                break
-        if not self._parked.get(turn.host, True):
-            del self._parked[turn.host]
+        queue = self._again if turn.again else self._new
+        if turn in queue:
+            del queue[turn]
+            self._call_from(turn.host)  # its host may have had a place for it
+        else:
+            parked = self._parked[turn.host, turn.again]
+            del parked[turn]
+            if not parked:
+                del self._parked[turn.host, turn.again]

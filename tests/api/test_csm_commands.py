@@ -324,6 +324,20 @@ def test_a_watcher_types_nothing(world: World) -> None:
     assert world.x1.heard == b""
 
 
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_message_of_nothing_but_commands_is_obeyed_in_part(world: World, binary: bool) -> None:
+    client, other = world.joined(), world.joined(user="olga")
+    client.news()
+    other.news()
+    message = "&F&J" * 10_000 + "x"
+    news = obey(client, message.encode() if binary else message)
+    assert news.endswith(says("More than 16 escapes in one message; what followed was discarded"))
+    assert other.news().count("stolen by") == 8
+    assert world.x1.heard == b""
+    assert obey(client, "y") == ""
+    assert world.x1.heard == b"y\n"
+
+
 def test_who_is_here(world: World) -> None:
     me, other = world.joined(), world.joined(user="olga")
     slow = world.tail(follow=True, lines=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -48,9 +49,45 @@ def test_a_hasty_client_loses_nothing_while_it_is_decided(empty: World, size: in
     client.socket.arrive(frame(b"and this"))
     assert world.x1.heard == b""
     gate.asked[0].callback(Anything())
+    world.clock.pump([0])
     client.socket.arrive(b"")
     assert world.x1.heard == b"0123456789" * (size // 10) + b"and this\n"
     assert client.is_open
+
+
+def test_a_burst_of_messages_is_heard_a_little_in_each_turn(world: World) -> None:
+    client = world.joined()
+    heard = [0]
+
+    def meanwhile() -> None:
+        heard.append(len(world.x1.heard))
+        if heard[-1] < 16_000:
+            world.clock.callLater(0, meanwhile)
+
+    world.clock.callLater(0, meanwhile)
+    client.socket.arrive(frame(b"x") * 8000)
+    assert heard[-1] == 16_000
+    assert max(after - before for before, after in pairwise(heard)) <= 600
+
+
+def test_a_client_vanishes_in_the_middle_of_a_burst(world: World) -> None:
+    client = world.joined()
+    client.socket.turn = lambda: None
+    client.socket.arrive(frame(b"x") * 8000)
+    client.socket.hang_up()
+    before = world.x1.heard
+    world.clock.pump([0] * 60)
+    assert world.x1.heard == before
+    assert not world.x1.clients
+
+
+def test_whoever_leaves_in_the_middle_of_a_burst_has_left(world: World) -> None:
+    client = world.joined()
+    client.socket.arrive(frame(b"x") * 300 + frame(b"&.") + frame(b"y") * 8000 + frame(b"\x03\xe8", 8))
+    assert world.x1.heard == b"x\n" * 300
+    client.receive()
+    assert client.close_code == 1000
+    assert client.socket.closed
 
 
 def test_a_request_s_body_is_not_taken_for_messages(world: World) -> None:

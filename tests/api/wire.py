@@ -6,7 +6,7 @@ The client is another implementation than the server's, and a strict one: it fai
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ from zope.interface import implementer
 BUFFER = 65536
 """What Twisted's transports hold before they pause their producer."""
 
+TURNS = 200
+"""More turns of the reactor than a server may take to hear what a client sends at once."""
+
 Headers = Iterable[tuple[str, str]]
 
 
@@ -35,7 +38,8 @@ class Socket:
     It closes as TLS does: when its producer has let go and its buffer is empty.
     """
 
-    def __init__(self, peer: Any) -> None:
+    def __init__(self, peer: Any, turn: Callable[[], None]) -> None:
+        """`turn` lets the reactor turn once."""
         self.sent = bytearray()
         self.buffer = bytearray()
         self.fullest = 0
@@ -46,6 +50,7 @@ class Socket:
         self.aborted = False
         self.no_delay = False
         self._peer = peer
+        self.turn = turn
         self._client_reads = True
         self._producer: Any = None
         self._producer_paused = False
@@ -109,11 +114,15 @@ class Socket:
     # The test calls these.
 
     def arrive(self, data: bytes) -> None:
-        """The client has sent `data`."""
+        """The client has sent `data`, and the server has had time to hear it."""
         self._arrived += data
         if self._arrived and self._server_reads and not (self.closed or self.disconnecting):
             data, self._arrived = bytes(self._arrived), bytearray()
             self.protocol.dataReceived(data)
+        for _ in range(TURNS):
+            if self._server_reads or self.closed:
+                break
+            self.turn()
 
     def stop_reading(self) -> None:
         """The client takes nothing from now on."""
@@ -172,8 +181,8 @@ class Answer:
 class Client:
     """One connection to the site."""
 
-    def __init__(self, site: Site, peer: Any = None) -> None:
-        self.socket = Socket(peer or IPv4Address("TCP", "192.0.2.7", 40112))
+    def __init__(self, site: Site, turn: Callable[[], None], peer: Any = None) -> None:
+        self.socket = Socket(peer or IPv4Address("TCP", "192.0.2.7", 40112), turn)
         channel = site.buildProtocol(self.socket.getPeer())
         self.socket.protocol = channel
         channel.makeConnection(self.socket)

@@ -150,7 +150,7 @@ class World:
     # Clients.
 
     def client(self, peer: Any = None) -> Client:
-        self.clients.append(Client(self.site, peer))
+        self.clients.append(Client(self.site, lambda: self.clock.advance(0), peer))
         return self.clients[-1]
 
     def ask(

@@ -24,9 +24,6 @@ class Owner:
     def received(self, data: bytes) -> None:
         self.told.append(("received", data))
 
-    def heard(self) -> None:
-        self.told.append(("heard", None))
-
     def lost(self, why: str) -> None:
         self.told.append(("lost", why))
 

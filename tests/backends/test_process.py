@@ -37,8 +37,6 @@ class Owner:
         self.data += data
         self._changed()
 
-    def heard(self): ...
-
     def lost(self, why):
         assert self.dialled and not self.lost_with
         self.lost_with.append(why)

@@ -121,6 +121,29 @@ def test_leaving_the_queue():
     assert fleet.is_idle()
 
 
+def test_whoever_leaves_after_being_called_to_a_free_place_leaves_it_to_the_next():
+    fleet = Fleet(young=1, each_host=1)
+    fleet.ask("a", host="ts1")
+    fleet.clock.advance(YOUNG)
+    fleet.ask("b", host="ts1")
+    fleet.ask("c", host="ts1")
+    fleet.ask("other")  # which is young now, so that b has to wait when a's place comes free
+    fleet.end("a")
+    fleet.asked["b"].cancel()
+    fleet.end("other")
+    assert fleet.began == ["a", "other", "c"]
+
+
+def test_at_a_host_too_whoever_failed_stands_behind_whoever_is_new():
+    fleet = Fleet(young=10, each_host=1)
+    fleet.ask("a", host="ts1")
+    fleet.ask("failed", host="ts1", again=True)
+    fleet.ask("new", host="ts1")
+    fleet.end("a")
+    fleet.end("new")
+    assert fleet.began == ["a", "new", "failed"]
+
+
 def test_cancelling_an_attempt_frees_its_place():
     fleet = Fleet(young=1)
     fleet.ask("a")

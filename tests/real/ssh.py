@@ -33,16 +33,12 @@ class Owner:
 
     def __init__(self) -> None:
         self.output = b""
-        self.heards = 0
         self.gone: Deferred[str] = Deferred()
         self._wanted: tuple[bytes, Deferred[bytes]] | None = None
 
     def received(self, data: bytes) -> None:
         self.output += data
         self._look()
-
-    def heard(self) -> None:
-        self.heards += 1
 
     def lost(self, why: str) -> None:
         self.gone.callback(why)

@@ -51,8 +51,6 @@ class Owner(Watcher):
         self.data += data
         self.changed()
 
-    def heard(self): ...
-
     def lost(self, why):
         assert self.dialled
         self.lost_with.append(why)
