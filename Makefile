@@ -1,6 +1,7 @@
 # Each target works on a fresh machine: it makes what it needs first.
 # `make run` the demo, `make test` the whole suite, `make lint` the checks of style, types and layers,
-# `make soak` minutes of rough handling, `make bench` figures beside OpenSSH's, `make requirements` new pins from setup.cfg's ranges.
+# `make soak` minutes of rough handling, `make bench` figures beside OpenSSH's,
+# `make requirements` new pins from setup.cfg's ranges.
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -27,6 +27,10 @@ SETTLE = 1.0
 """Seconds that a peer has to answer our questions."""
 SETTLE_PORT = 3.0
 """The same where its serial port is to be set, too."""
+STORM = 512
+"""Commands in one read beyond which it is worked off in slices: each takes its time, and other consoles wait."""
+SLICE = 1024
+"""Bytes."""
 MOST_EARLY = 65536
 """Bytes of output after which nobody waits for answers."""
 PATIENCE = 2
@@ -94,6 +98,9 @@ class TelnetLine(StreamLine):
         self._muted = False
         self._heard_at = 0.0
         self._unanswered = 0
+        self._rest = b""
+        """What is left of a storm of commands."""
+        self._next_slice: Timer | None = None
         self._timer: Timer | None = None
         """The end of the patience with the negotiation, then the next look at the silence."""
 
@@ -121,6 +128,27 @@ class TelnetLine(StreamLine):
         super().usable()
 
     def dataReceived(self, data: bytes) -> None:
+        if self._rest or data.count(b"\xff") > STORM:
+            self._rest += data
+            if self._next_slice is None:
+                self._take_slice()
+        else:
+            self._take(data)
+
+    def _take_slice(self) -> None:
+        """Work off a little of a storm, and the rest in later turns; meanwhile nothing more is read."""
+        self._next_slice = None
+        data, self._rest = self._rest[:SLICE], self._rest[SLICE:]
+        self._take(data)
+        if self.transport is None:
+            return
+        if self._rest:
+            self.transport.pauseProducing()
+            self._next_slice = self._clock.callLater(0, self._take_slice)
+        else:
+            self.transport.resumeProducing()
+
+    def _take(self, data: bytes) -> None:
         self._heard_at = self._clock.seconds()
         self._unanswered = 0
         output = self._codec.decode(data)
@@ -137,6 +165,12 @@ class TelnetLine(StreamLine):
             self.usable()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._next_slice is not None:
+            self._next_slice.cancel()
+            self._next_slice = None
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._take(rest)
         self._set_timer(0)
         if self._port is not None:
             self._port.end()

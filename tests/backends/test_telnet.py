@@ -205,3 +205,24 @@ def test_any_answer_will_do(net, answer: bytes) -> None:
         wire.says(answer)
     assert not wire.disconnecting
     assert wire.sent() == bytes([IAC, AYT]) * 10
+
+
+def test_a_storm_of_commands_is_worked_off_between_other_consoles_turns(net) -> None:
+    attempt, wire = connected(net)
+    wire.says(bytes([IAC, NOP]) * 32_768 + b"login: ")
+    assert attempt.owner.output == b""
+    assert wire.producerState == "paused"
+    net.turn()
+    assert attempt.owner.output == b"login: "
+    assert wire.producerState == "producing"
+    wire.says(b"and on")
+    assert attempt.owner.output == b"login: and on"
+
+
+def test_the_last_words_behind_a_storm_are_heard(net) -> None:
+    attempt, wire = connected(net)
+    wire.says(bytes([IAC, NOP]) * 32_768 + b"panic")
+    wire.hang_up()
+    assert attempt.owner.output == b"panic"
+    assert attempt.owner.told[-1][0] == "lost"
+    assert not net.reactor.getDelayedCalls()
