@@ -135,10 +135,14 @@ class Attachment:
         finally:
             self._pumping = False
 
+    @property
+    def _goal(self) -> int:
+        """The offset up to which this client may read now."""
+        return self.console.head if self._until is None else min(self._until, self.console.head)
+
     def _advance(self, encoding: Encoding) -> None:
-        goal = self.console.head if self._until is None else min(self._until, self.console.head)
-        if self._cursor < goal:
-            self._read(encoding, min(CHUNK, goal - self._cursor))
+        if self._cursor < self._goal:
+            self._read(encoding, min(CHUNK, self._goal - self._cursor))
         elif self._until is None:
             self._join(encoding)
         else:
@@ -170,12 +174,11 @@ class Attachment:
         self.pump()
 
     def _came(self, encoding: Encoding, at: int, data: bytes) -> None:
-        if self._until is not None:
-            data = data[: max(0, self._until - at)]
+        # Behind a hole there may be more than was asked for: what this client is not to see, or not yet.
+        data = data[: max(0, self._goal - at)]
         # Whatever has gone from the disk, the ring's part of it is still at hand.
-        reachable = min(at, self.console.ring.start) if data else min(self.console.ring.start, self.console.head)
-        if self._until is not None:
-            reachable = min(reachable, self._until)
+        kept = min(at, self.console.ring.start) if data else self.console.ring.start
+        reachable = min(kept, self._goal)
         if reachable > self._cursor:
             self._skip_to(encoding, reachable)
         if reachable == at:

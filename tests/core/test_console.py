@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import capturedLogs
 
 from consoled.core.attachment import CHUNK
@@ -396,3 +396,17 @@ def test_a_client_that_stops_before_it_is_shown_reads_it_later() -> None:
     assert alice.text == b"one"
     desk.console.written()
     assert alice.text == b"onetwo"
+
+
+def test_a_read_behind_a_hole_shows_nothing_before_its_time() -> None:
+    old = b"0123456789"
+    desk = Desk(transcript=FakeTranscript(0, old))
+    desk.transcript.slow_to_write = True
+    late = desk.attach(at=0, pump=False)
+    desk.console.received(b"new")
+    # All but the last of the old bytes are gone, and the disk has the new ones already.
+    desk.transcript.read = lambda offset, limit: succeed((9, (old + b"new")[9:][:limit]))  # type: ignore[method-assign]
+    late.attachment.pump()
+    assert (late.text, late.told) == (b"9", [("missed", 9)])
+    desk.console.written()
+    assert late.text == b"9new"

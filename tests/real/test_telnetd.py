@@ -40,9 +40,6 @@ class Owner:
         self.output += data
         self._look()
 
-    def heard(self) -> None:
-        pass
-
     def lost(self, why: str) -> None:
         self.gone.callback(why)
 
