@@ -64,9 +64,6 @@ class Owner:
     def received(self, data: bytes) -> None:
         self.output.add(data)
 
-    def heard(self) -> None:
-        pass
-
     def lost(self, why: str) -> None:
         self.gone.callback(why)
 
