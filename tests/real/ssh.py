@@ -97,11 +97,14 @@ def new_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a server of ours has started."""
+    """The processes that a server of ours has started; one that ends while they are counted has none."""
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *descendants(child)]
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
     return found
 
 
