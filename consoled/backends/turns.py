@@ -1,10 +1,13 @@
 """Turns: who may dial when, so that a fleet is not dialled in one moment and the dead do not stand before the living.
 
-Every link asks for a turn before each attempt.  Most attempts are over in no time, one way or the other, and an
-address where nobody answers takes its whole time limit: so an attempt blocks the queue only while it is *young*, and
-a thousand dead BMCs delay a live one by `thousand / YOUNG dials at once * half a second`.  Links whose last attempt
-failed stand behind those that are new or have just lost a good connection, and never take the last quarter of the
-places.  Consoles that share a host (the ports of a terminal server) share that host's few places.
+Every link asks for a turn before each attempt.  An address where nobody answers takes its whole time limit: so an
+attempt blocks the queue only while it is *young*, and with 128 places five thousand dead BMCs delay a live one by four
+seconds, even if nobody knows yet who is dead.  Links whose last attempt failed stand behind those that are new or have
+just lost a good connection.  Consoles that share a host (the ports of a terminal server) share that host's few places.
+
+How many are under way in all has no bound of its own: a link has one attempt or one line, and descriptors for either
+are in the budget.  Nor is one needed where everybody answers at once: the reactor looks at its timers once a round, so
+that it begins no more than the young in a round, and a round is as long as those take that are being let in.
 """
 
 from __future__ import annotations
@@ -17,10 +20,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from consoled.core.seams import Clock
 
-YOUNG = 0.5
+YOUNG = 0.1
 """Seconds after which an attempt no longer blocks the queue."""
-OLD = 8
-"""How many attempts may be under way for each that may be young."""
 
 _Result = TypeVar("_Result")
 _Queue = OrderedDict["_Turn", None]
@@ -42,21 +43,18 @@ class Turns:
     """One queue for all links of the daemon."""
 
     def __init__(self, clock: Clock, young: int, each_host: int) -> None:
-        """At most `young` attempts younger than half a second at once, `each_host` of any age to one host."""
+        """At most `young` attempts younger than `YOUNG` at once, `each_host` of any age to one host."""
         self._clock = clock
-        self._free_young = young
-        self._most = self._free = young * OLD
+        self._free = young
+        """How many more may be young."""
+        self.under_way = 0
+        """How many attempts are being made."""
         self._each_host = each_host
         self._at: Counter[str] = Counter()
         self._new: _Queue = OrderedDict()
         self._again: _Queue = OrderedDict()
         self._parked: dict[tuple[str, bool], _Queue] = {}
         """Those whose host has no place, by host and whether their last attempt failed."""
-
-    @property
-    def under_way(self) -> int:
-        """How many attempts are being made."""
-        return self._most - self._free
 
     @property
     def waiting(self) -> int:
@@ -78,13 +76,14 @@ class Turns:
         return result
 
     def _begin(self, turn: _Turn, attempt: Callable[[], Deferred[_Result]]) -> Deferred[_Result]:
+        self.under_way += 1
         growing_up = self._clock.callLater(YOUNG, self._grown)
 
         def over(result: object) -> object:
+            self.under_way -= 1
             if growing_up.active():
                 growing_up.cancel()
-                self._free_young += 1
-            self._free += 1
+                self._free += 1
             self._vacate(turn.host)
             self._call_next()
             return result
@@ -92,15 +91,14 @@ class Turns:
         return maybeDeferred(attempt).addBoth(over)
 
     def _grown(self) -> None:
-        self._free_young += 1
+        self._free += 1
         self._call_next()
 
     def _call_next(self) -> None:
-        while self._free_young and self._free:
+        while self._free:
             turn = self._pick()
             if turn is None:
                 return
-            self._free_young -= 1
             self._free -= 1
             if turn.host:
                 self._at[turn.host] += 1
@@ -108,7 +106,7 @@ class Turns:
 
     def _pick(self) -> _Turn | None:
         """The first in the queue whose host has a place; those before it are put aside until theirs has."""
-        while self._new or (self._again and self._free > self._most // 4):
+        while self._new or self._again:
             turn, _ = (self._new or self._again).popitem(last=False)
             if not turn.host or self._at[turn.host] < self._each_host:
                 return turn

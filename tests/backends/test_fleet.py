@@ -20,7 +20,7 @@ from twisted.internet.error import NoRouteError
 from twisted.logger import capturedLogs, eventAsText
 
 from consoled.backends import turns
-from consoled.backends.chronicle import Chronicle
+from consoled.backends.chronicle import BEFORE_SUMMARY, Chronicle
 from consoled.backends.link import JITTER, Link
 from consoled.backends.settings import ConsoleSettings
 from consoled.backends.turns import YOUNG, Turns
@@ -32,10 +32,14 @@ DIALS = 128
 """`hub.max_dials`, as it is by default."""
 EACH_HOST = 8
 """`hub.max_dials_each_host`, as it is by default."""
-IN_ALL = 1024
-"""The dials of any age that may be under way then."""
-LINES = 21
-"""What the log may have in a second: twenty lines and a sum."""
+RATE = DIALS / YOUNG
+"""The dials that may be begun in a second where nobody answers, or all at once."""
+LINES = BEFORE_SUMMARY + 1
+"""What the log may have in a window: twenty lines and a sum."""
+SECONDS = pytest.mark.parametrize("dead", [1000, 2000, 5000])
+"""For them a living BMC may wait a few seconds, however many are dead."""
+FEW = 5.0
+"""Seconds, beside the wait that a link has after any loss."""
 LATENCY = 0.25
 """Seconds that a living BMC takes to let us in."""
 PATIENCE = ConsoleSettings(name="any")
@@ -226,39 +230,58 @@ def lines(logs: Any) -> list[str]:
 # ------------------------------------------------------------------------------------------- the dead and the living
 
 
-def test_a_thousand_dead_do_not_keep_the_living_waiting_when_the_daemon_starts() -> None:
+@SECONDS
+def test_the_dead_do_not_keep_the_living_waiting_when_the_daemon_starts(dead: int) -> None:
     fleet = Fleet()
-    fleet.has(1000, "dead", alive=False)
+    fleet.has(dead, "dead", alive=False)
     live = fleet.has(50, "live")
     fleet.open()
-    fleet.until_up(live, limit=5)
-    assert fleet.most_in(YOUNG) <= DIALS + len(live)
+    fleet.until_up(live, limit=FEW)
+    assert fleet.most_in(0.9 * YOUNG) <= DIALS + len(live)
     fleet.close()
 
 
-def test_a_thousand_dead_do_not_keep_a_living_one_waiting_that_was_lost() -> None:
+@SECONDS
+def test_the_dead_do_not_keep_a_living_one_waiting_that_was_lost(dead: int) -> None:
     fleet = Fleet()
-    fleet.has(1000, "dead", alive=False)
-    live = fleet.has(20, "live")
+    fleet.has(dead, "dead", alive=False)
+    live = fleet.has(2, "live")
     fleet.open()
-    fleet.until_up(live, limit=5)
+    fleet.until_up(live, limit=FEW)
     for seat in live:
         fleet.clock.advance(31.7)  # earlier troubles are forgiven, and the dead are at another point of their rounds
         seat.bmc.loses()
-        fleet.until_up([seat], limit=PATIENCE.retry_initial + 2 * YOUNG + LATENCY)
+        fleet.until_up([seat], limit=PATIENCE.retry_initial + 3 * YOUNG + LATENCY)
     fleet.close()
 
 
-def test_a_thousand_that_die_at_once_do_not_keep_a_living_one_waiting() -> None:
+@SECONDS
+def test_those_that_die_in_the_same_moment_do_not_keep_a_living_one_waiting(dead: int) -> None:
+    """Nobody can know yet who of them lives."""
     fleet = Fleet()
-    doomed, live = fleet.has(1000, "n"), fleet.has(10, "live")
+    doomed, live = fleet.has(dead, "n"), fleet.has(10, "live")
     fleet.open()
-    fleet.until_up(fleet.seats, limit=5)
+    fleet.until_up(fleet.seats, limit=15)
     fleet.clock.advance(60)
     for seat in doomed:
         seat.bmc.alive = False
     fleet.lose_all()
-    fleet.until_up(live, limit=PATIENCE.retry_initial + 5)
+    fleet.until_up(live, limit=PATIENCE.retry_initial + FEW)
+    fleet.close()
+
+
+def test_an_operators_now_for_all_the_dead_does_not_keep_a_living_one_waiting() -> None:
+    fleet = Fleet()
+    fleet.has(2000, "dead", alive=False)
+    live = fleet.has(10, "live")
+    fleet.open()
+    fleet.until_up(live, limit=FEW)
+    fleet.clock.advance(100)
+    for seat in live:
+        seat.bmc.loses()
+    for seat in fleet.seats:
+        seat.link.dial_now()
+    fleet.until_up(live, limit=2 * YOUNG + LATENCY)
     fleet.close()
 
 
@@ -282,13 +305,12 @@ def test_after_a_switch_has_started_again_so_have_five_thousand_links(says_no: b
         fleet.down = False
         fleet.until_up(everybody, limit=PATIENCE.retry_max + PATIENCE.connect_timeout + 15)
     # Nobody is dialled in a herd: what is asked at once is what may be young at once, however many wait.
-    assert fleet.most_under_way <= IN_ALL
-    assert fleet.most_in(min(YOUNG, LATENCY), down_at) <= 2 * DIALS
-    assert fleet.most_in(1.0, down_at) <= DIALS / min(YOUNG, LATENCY) + DIALS
+    assert fleet.most_in(YOUNG, down_at) <= 2 * DIALS
+    assert fleet.most_in(1.0, down_at) <= RATE + DIALS
     ups = Counter(int(seat.up_at) for seat in everybody)
-    assert max(ups.values()) <= DIALS / LATENCY + DIALS
-    # The log has the beginning, and a sum for each second: never a line for each of them.
-    assert len(logs) <= (fleet.clock.seconds() - down_at) * LINES
+    assert max(ups.values()) <= RATE + DIALS
+    # The log has the beginning of each window, and a sum of it: never a line for each of them.
+    assert len(logs) <= 15 * LINES
     assert sum("and more consoles" in line for line in lines(logs))
     fleet.close()
 
