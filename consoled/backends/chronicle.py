@@ -1,7 +1,8 @@
 """The chronicle: what happens to the links, in the daemon's log, a line each; and one line for all when a switch dies.
 
-Every link reports its changes here.  The first few of a second are written as they come; what comes on top of them is
-counted, and summed up when the second is over.
+Every link reports its changes here.  The first few of a window are written as they come; what comes on top of them is
+counted, and summed up when the window is over.  While the flood lasts each window is twice as long as the one before,
+so that a long outage of thousands does not fill the log; the first calm one ends it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from twisted.logger import Logger, LogLevel
 from consoled.core.seams import Clock, Timer
 
 WINDOW = 1.0
-"""Seconds."""
+"""Seconds that a window has when all is calm."""
+LONGEST = 64.0
+"""Seconds that it has at most."""
 BEFORE_SUMMARY = 20
 """Lines in one window that are written in full."""
 
@@ -25,6 +28,7 @@ class Chronicle:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._length = WINDOW
         self._written = 0
         self._counted: Counter[str] = Counter()
         self._window: Timer | None = None
@@ -32,7 +36,7 @@ class Chronicle:
     def happened(self, name: str, what: str, line: str, bad: bool = True) -> None:
         """Write `line` of the console `name`, or count it under `what` (`lost`)."""
         if self._window is None:
-            self._window = self._clock.callLater(WINDOW, self._over)
+            self._window = self._clock.callLater(self._length, self._over)
         if self._written < BEFORE_SUMMARY:
             self._written += 1
             _log.emit(LogLevel.warn if bad else LogLevel.info, "console {name}: {line}", name=name, line=line)
@@ -43,12 +47,23 @@ class Chronicle:
         """Say what is still to be said."""
         if self._window is not None:
             self._window.cancel()
-            self._over()
+            self._window = None
+            self._sum_up()
 
     def _over(self) -> None:
         self._window = None
         self._written = 0
-        if self._counted:
-            counts = ", ".join(f"{count} {what}" for what, count in self._counted.most_common())
-            _log.warn("and more consoles in the same second: {counts}", counts=counts)
-            self._counted.clear()
+        if self._sum_up():
+            self._length = min(2 * self._length, LONGEST)
+            self._window = self._clock.callLater(self._length, self._over)
+        else:
+            self._length = WINDOW
+
+    def _sum_up(self) -> bool:
+        """Say what was counted, if anything."""
+        if not self._counted:
+            return False
+        counts = ", ".join(f"{count} {what}" for what, count in self._counted.most_common())
+        _log.warn("and more consoles in the same {seconds:.0f} s: {counts}", seconds=self._length, counts=counts)
+        self._counted.clear()
+        return True

@@ -67,6 +67,10 @@ class Link:
         self._failures = 0
         self._again = False
         """Whether the last attempt failed, or brought a connection that did not last: then others go first."""
+        self._flaps = 0
+        """How many connections in a row did not last."""
+        self._steady: Timer | None = None
+        """After some that did not last: the moment when this one has."""
         self._up_at = 0.0
         self._heard_at = 0.0
         self._reported: float | None = None
@@ -136,6 +140,7 @@ class Link:
         self._attempt = self._line = None
         why, self._why = self._why or why, ""
         self._again = self._clock.seconds() - self._up_at < FORGIVEN_AFTER
+        self._flaps = self._flaps + 1 if self._again else 0
         if not self._again:
             self._failures = 0
         if not self._wanted:
@@ -217,17 +222,26 @@ class Link:
 
     def _change(self, status: Status) -> None:
         before, self.status = self.status, status
+        if self._steady is not None and self._steady.active():
+            self._steady.cancel()
         name, address = self._settings.name, self.address
         match status:
+            case Up() if self._flaps:
+                self._steady = self._clock.callLater(FORGIVEN_AFTER, self._say_connected)
             case Up():
-                self._chronicle.happened(name, "connected", f"connected to {address}", bad=False)
+                self._say_connected()
+            # A BMC that is away fails every minute, another accepts and hangs up: say so at 1, 2, 4, 8, ... times.
             case Waiting(why=why) if isinstance(before, Up):
-                self._chronicle.happened(name, "lost", f"lost {address}: {why}")
-            # A BMC that is away fails every minute: say so at 1, 2, 4, 8, ... attempts.
-            case Waiting(why=why) if self._failures & (self._failures - 1) == 0:
+                if _is_milestone(self._flaps):
+                    times = f" ({self._flaps} connections in a row did not last)" if self._flaps > 1 else ""
+                    self._chronicle.happened(name, "lost", f"lost {address}: {why}{times}")
+            case Waiting(why=why) if _is_milestone(self._failures):
                 line = f"cannot connect to {address}, attempt {self._failures}: {why}"
                 self._chronicle.happened(name, "cannot be connected to", line)
         self._owner.changed(status)
+
+    def _say_connected(self) -> None:
+        self._chronicle.happened(self._settings.name, "connected", f"connected to {self.address}", bad=False)
 
     def _set_timer(self, delay: float, call: Callable[[], None]) -> None:
         self._stop_timer()
@@ -261,6 +275,11 @@ def _too_slow(result: Line | Failure, limit: float) -> Line | Failure:
     if isinstance(result, Failure):
         return Failure(TimeoutError(f"no usable connection within {limit:g} s"))
     return result
+
+
+def _is_milestone(count: int) -> bool:
+    """Whether it is 0 or a power of two."""
+    return count & (count - 1) == 0
 
 
 def _reason(failure: Failure) -> str:

@@ -654,6 +654,32 @@ def test_the_log_has_changes_and_every_doubling_of_the_attempts() -> None:
     ]
 
 
+def test_one_that_accepts_and_hangs_up_is_in_the_log_at_every_doubling_until_it_lasts() -> None:
+    world = World()
+    with capturedLogs() as logs:
+        dial = world.open()
+        for _ in range(20):
+            line = dial.connects()
+            world.clock.advance(FORGIVEN_AFTER - 1)
+            line.owner.lost("Connection reset by peer")
+            dial = world.wait()
+        line = dial.connects()
+        world.clock.advance(FORGIVEN_AFTER)
+        line.owner.lost("Connection reset by peer")
+        world.wait().connects()
+    said = [eventAsText(event, includeTimestamp=False, includeSystem=False) for event in logs]
+    lost = "console x1: lost <bmc1:2001>: Connection reset by peer"
+    assert said == [
+        "console x1: connected to <bmc1:2001>",
+        lost,
+        *(f"{lost} ({count} connections in a row did not last)" for count in (2, 4, 8, 16)),
+        "console x1: connected to <bmc1:2001>",
+        lost,
+        "console x1: connected to <bmc1:2001>",
+    ]
+    assert not world.clock.getDelayedCalls()
+
+
 def test_a_bug_leaves_its_trace_for_those_who_ask() -> None:
     world = World()
     with capturedLogs() as logs:
