@@ -18,8 +18,12 @@ class Escape(Protocol):
     def encode(self, data: bytes) -> bytes:
         """What to write so that the node gets `data`."""
 
+    @property
+    def listens(self) -> bool:
+        """Whether the program takes a command now; if not, it does after a line end."""
+
     def break_(self) -> bytes:
-        """What to write so that the node gets a break."""
+        """What to write so that the node gets a break, while the program `listens`."""
 
     def sent(self) -> None:
         """What one of the other two gave last was written."""
@@ -27,6 +31,8 @@ class Escape(Protocol):
 
 class Anywhere:
     """`ipmiconsole -e '&'`: an `&` is a command wherever it stands, and `&&` is an `&`."""
+
+    listens = True
 
     def encode(self, data: bytes) -> bytes:
         return data.replace(b"&", b"&&")
@@ -42,20 +48,18 @@ class AfterNewline:
     """`ipmitool -e '~'`: a `~` is a command at the very beginning and after CR or LF; there `~~` is a `~`."""
 
     def __init__(self) -> None:
-        self._fresh = True
-        """Whether the program takes a `~` for a command now."""
+        self.listens = True
         self._then = True
         """The same after what was given last."""
 
     def encode(self, data: bytes) -> bytes:
-        self._then = data.endswith(_NEWLINES) if data else self._fresh
+        self._then = data.endswith(_NEWLINES) if data else self.listens
         wire = data.replace(b"\r~", b"\r~~").replace(b"\n~", b"\n~~")
-        return b"~" + wire if self._fresh and data.startswith(b"~") else wire
+        return b"~" + wire if self.listens and data.startswith(b"~") else wire
 
     def break_(self) -> bytes:
-        """In mid-line a CR goes to the node first: there is no other way to have ipmitool's ear."""
         self._then = True
-        return b"~B" if self._fresh else b"\r~B"
+        return b"~B"
 
     def sent(self) -> None:
-        self._fresh = self._then
+        self.listens = self._then

@@ -7,6 +7,7 @@ own words on their way out.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
@@ -21,6 +22,11 @@ PATIENCE = 0.05
 """Seconds that output waits for what would make it the program's own words."""
 FAREWELL = 15.0
 """The same for words that are whole: a program goes on for up to ten seconds trying to sign off."""
+GAP = 0.05
+"""Seconds between what is typed and a break after it: the programs put what comes together into one SOL packet, and the
+break in it comes before its characters."""
+_MOST_WAITING = 65536
+"""How much may be typed while a break waits for that: more is refused."""
 _MOST_SAID = 16384
 """Bytes of talk before the banner of which the newest are kept."""
 
@@ -45,6 +51,11 @@ class IpmiLine:
         self._said = b""
         self._secrets = [answer for _, answer in answers]
         self._process: ProcessLine | None = None
+        self._typed_at = clock.seconds() - GAP
+        self._waiting: deque[bytes | None] = deque()
+        """A break (None) that waits for its moment, and what was typed and asked for after it."""
+        self._room = _MOST_WAITING
+        self._moment: Timer | None = None
         self._timer: Timer | None = None
         self._closing = False
         self._usable = False
@@ -63,6 +74,7 @@ class IpmiLine:
 
     def lost(self, why: str) -> None:
         self._stop_timer()
+        self._let_go()
         self._process = None
         epitaph = f"{self._program.name} {why}"
         if self._usable:
@@ -76,23 +88,30 @@ class IpmiLine:
     # The link calls these.
 
     def write(self, data: bytes) -> bool:
-        return self._send(self._escape.encode(data))
+        if not self._waiting:
+            return self._type(data)
+        return self._put_off(data)
 
     def send_break(self) -> bool:
-        sent = self._send(self._escape.break_())
-        if sent:
-            self._strainer.expect_break()
-        return sent
+        if self._waiting:
+            return self._put_off(None)
+        if not self._send(b""):  # would it be taken?
+            return False
+        self._put_off(None)
+        self._go_on()
+        return True
 
     def close(self) -> None:
         """Take the terminal away: the program signs off from the BMC and ends, or is killed after some seconds."""
         self._closing = True
+        self._let_go()
         if self._process is not None:
             TransportLine.close(self._process)
 
     def abort(self) -> None:
         """Kill it.  The BMC will believe for a minute or so that the session still stands."""
         self._closing = True
+        self._let_go()
         if self._process is not None:
             self._process.abort()
 
@@ -123,11 +142,50 @@ class IpmiLine:
 
     # After it.
 
-    def _send(self, wire: bytes) -> bool:
-        if self._closing or self._process is None or not self._process.write(wire):
+    def _type(self, data: bytes) -> bool:
+        if not self._send(self._escape.encode(data)):
             return False
         self._escape.sent()
+        self._typed_at = self._clock.seconds()
         return True
+
+    def _break(self) -> bool:
+        if not self._send(self._escape.break_()):
+            return False
+        self._escape.sent()
+        self._strainer.expect_break()
+        return True
+
+    def _send(self, wire: bytes) -> bool:
+        return not self._closing and self._process is not None and self._process.write(wire)
+
+    def _put_off(self, what: bytes | None) -> bool:
+        size = 1 if what is None else len(what)
+        if size > self._room:
+            return False
+        self._room -= size
+        self._waiting.append(what)
+        return True
+
+    def _go_on(self) -> None:
+        """Send what waits, as far as its moment has come and the terminal takes it."""
+        while self._waiting:
+            first = self._waiting[0]
+            if first is None and not self._escape.listens:
+                self._waiting.appendleft(b"\r")  # there is no other way to have the program's ear in mid-line
+                continue
+            early = self._typed_at + GAP - self._clock.seconds() if first is None else 0.0
+            if early > 0 or not (self._break() if first is None else self._type(first)):
+                self._moment = self._clock.callLater(early if early > 0 else GAP, self._go_on)
+                return
+            self._waiting.popleft()
+        self._room = _MOST_WAITING
+
+    def _let_go(self) -> None:
+        """Nothing is sent any more."""
+        self._waiting.clear()
+        if self._moment is not None and self._moment.active():
+            self._moment.cancel()
 
     def _deliver(self, output: bytes) -> None:
         self._stop_timer()

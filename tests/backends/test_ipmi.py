@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from consoled.backends import ipmi
 from consoled.backends.ipmi import IpmiBackend, IpmiSettings
-from consoled.backends.ipmi_line import FAREWELL, PATIENCE, IpmiLine
+from consoled.backends.ipmi_line import FAREWELL, GAP, PATIENCE, IpmiLine
 from consoled.backends.ipmi_program import IPMICONSOLE, IPMITOOL, LoginRefused, Program
 from consoled.backends.process import ProcessLine, ProcessSettings
 from consoled.core.seams import HeldElsewhere, Refused
@@ -565,6 +565,74 @@ def test_a_break_and_its_echo(world: World, program: str) -> None:
         b"SysRq" + {"ipmiconsole": b"[generate break]\r\n", "ipmitool": b"~B [send break]\n"}[program] + b" : HELP"
     )
     assert attempt.owner.output == b"SysRq : HELP"
+
+
+BREAKS = {"ipmiconsole": b"&B", "ipmitool": b"~B"}
+
+
+@both
+def test_a_break_comes_after_what_was_typed_before_it_and_before_what_was_typed_after(
+    world: World, program: str
+) -> None:
+    attempt, play = world.up(program)
+    line = attempt.line
+    line.write(b"ab\r")
+    world.clock.advance(GAP / 2)
+    line.write(b"cd\r")
+    assert line.send_break() is True
+    assert line.write(b"h") is True
+    assert line.send_break() is True
+    assert line.write(b"i") is True
+    world.clock.advance(0.9 * GAP)
+    assert play.typed == b"ab\rcd\r"
+    world.clock.advance(0.2 * GAP)
+    # ipmitool has to be told a line end before it hears of the second break.
+    end = b"\r" if program == "ipmitool" else b""
+    assert play.typed == b"ab\rcd\r" + BREAKS[program] + b"h" + end
+    world.clock.advance(1.1 * GAP)
+    assert play.typed == b"ab\rcd\r" + BREAKS[program] + b"h" + end + BREAKS[program] + b"i"
+    assert line.write(b"j") is True
+    assert play.typed.endswith(b"ij")
+
+
+def test_a_break_waits_for_a_terminal_that_takes_it(world: World) -> None:
+    attempt, play = world.up()
+    attempt.line.write(b"x")
+    attempt.line.send_break()
+    attempt.line.write(b"y")
+    play.full = True
+    for _ in range(5):
+        world.clock.advance(1.1 * GAP)
+    assert play.typed == b"x"
+    play.full = False
+    world.clock.advance(1.1 * GAP)
+    assert play.typed == b"x&By"
+
+
+def test_what_is_typed_while_a_break_waits_has_a_bound(world: World) -> None:
+    attempt, play = world.up()
+    attempt.line.write(b"x")
+    attempt.line.send_break()
+    assert attempt.line.write(b"y" * 65535) is True
+    assert attempt.line.write(b"z") is False
+    assert attempt.line.send_break() is False
+    world.clock.advance(1.1 * GAP)
+    assert play.typed == b"x&B" + b"y" * 65535
+    attempt.line.write(b"z")
+    attempt.line.send_break()
+    assert attempt.line.write(b"y" * 65535) is True
+    world.clock.advance(1.1 * GAP)
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "lost"])
+def test_a_break_that_waits_goes_with_its_line(world: World, end: str) -> None:
+    attempt, play = world.up()
+    attempt.line.write(b"x")
+    attempt.line.send_break()
+    play.exits() if end == "lost" else getattr(attempt.line, end)()
+    assert world.clock.getDelayedCalls() == []
+    assert attempt.line.send_break() is False
+    assert attempt.line.write(b"y") is False
 
 
 def test_a_line_end_waits_a_moment(world: World) -> None:

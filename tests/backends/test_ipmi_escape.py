@@ -74,10 +74,17 @@ def play(escape: Escape, program: Iterator[Any], acts: list[Any]) -> Heard:
     """What the node hears of `acts`: typing, and breaks."""
     heard: Heard = next(program)
     for act in acts:
-        wire = escape.break_() if act == BREAK else escape.encode(act)
-        for byte in wire:
-            heard = program.send(byte)
-        escape.sent()
+        if act == BREAK and not escape.listens:
+            heard = written(escape, program, escape.encode(b"\r")) or heard
+        heard = written(escape, program, escape.break_() if act == BREAK else escape.encode(act)) or heard
+    return heard
+
+
+def written(escape: Escape, program: Iterator[Any], wire: bytes) -> Heard:
+    heard: Heard = []
+    for byte in wire:
+        heard = program.send(byte)
+    escape.sent()
     return heard
 
 
