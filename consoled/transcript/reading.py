@@ -10,14 +10,17 @@ in it before the writer has noticed can, for the microseconds between, show a re
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
+import time
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Lock
+from typing import TypeVar
 
 from twisted.logger import Logger
 
@@ -29,10 +32,17 @@ log = Logger()
 
 _BLOCK = 256 * 1024
 _IDLE = 60.0
+_PAUSES = (0.1, 0.2, 0.4, 0.8)
+"""Seconds to wait for a descriptor, one after the other: bytes that cannot be opened now are not gone."""
+_Found = TypeVar("_Found")
 
 
 class _Moved(Exception):
     """The view is not that of now any more."""
+
+
+class _NoDescriptor(Exception):
+    """The process or the machine has no file descriptor left; the argument is the `OSError`."""
 
 
 @dataclass(slots=True)
@@ -106,31 +116,37 @@ class Unpacker:
 class Reader:
     """Reads the files of any console.  Its methods block, and are for a pool's threads."""
 
-    def __init__(self, disk: Disk, unpacker: Unpacker) -> None:
+    def __init__(self, disk: Disk, unpacker: Unpacker, sleep: Callable[[float], None] = time.sleep) -> None:
         self._disk = disk
         self._unpacker = unpacker
+        self._sleep = sleep
 
     def read(self, files: Files, offset: int, limit: int, end: int) -> tuple[int, bytes]:
         """At most `limit` bytes at `offset`, or at the next offset that is kept, but none from `end` on.
 
-        Gives `(at, data)`; `(end, b"")` when there are none.
+        Gives `(at, data)`; `(end, b"")` when there are none.  Raises `OSError` for want of a descriptor.
         """
-        while True:
-            try:
-                return self._read(files, files.view, offset, limit, end)
-            except _Moved:
-                continue
+        return self._insist(lambda: self._read(files, files.view, offset, limit, end))
 
     def line_start(self, files: Files, before: int, lines: int, end: int, tail: bytes) -> int:
         """Where the last `lines` lines before `before` begin; `tail` are the bytes from `end` to `before`, if any.
 
-        The byte at `before - 1` is not looked at: it is the end of a line, whatever it is.
+        The byte at `before - 1` is not looked at: it is the end of a line, whatever it is.  Raises as `read` does.
         """
+        return self._insist(lambda: self._line_start(files, files.view, before - 1, lines, end, tail))
+
+    def _insist(self, look: Callable[[], _Found]) -> _Found:
+        pauses = iter(_PAUSES)
         while True:
             try:
-                return self._line_start(files, files.view, before - 1, lines, end, tail)
+                return look()
             except _Moved:
                 continue
+            except _NoDescriptor as error:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise error.args[0] from None
+                self._sleep(pause)
 
     def _read(self, files: Files, view: View, offset: int, limit: int, end: int) -> tuple[int, bytes]:
         at, stop = max(offset, view.floor) + view.shift, end + view.shift
@@ -178,7 +194,7 @@ class Reader:
         try:
             data = self._disk.pread(fd, length, at) if fd >= 0 else b""
         except OSError as error:
-            log.warn("reading the transcript of {name}: {error}", name=files.name, error=error)
+            _unreadable(files, error)
             return b""
         if which == len(view.closed) and not files.view.same_active(view):
             raise _Moved  # it may have been cut before it was read
@@ -224,8 +240,15 @@ class Reader:
     def _missing(self, files: Files, view: View, error: OSError) -> None:
         if files.view is not view:
             raise _Moved
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise _NoDescriptor(error)
         if not isinstance(error, FileNotFoundError):
-            log.warn("reading the transcript of {name}: {error}", name=files.name, error=error)
+            _unreadable(files, error)
+
+
+def _unreadable(files: Files, error: OSError) -> None:
+    text = "the transcript of {name} cannot be read, and clients are told that it is missing; it is kept: {error}"
+    log.warn(text, name=files.name, error=error)
 
 
 def _start(segment: Segment) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consoled.transcript import reading
-from consoled.transcript.reading import Unpacker
+from consoled.transcript.reading import Reader, Unpacker
 from consoled.transcript.settings import TranscriptSettings
 from consoled.transcript.upkeep import Upkeep
 
@@ -198,6 +198,44 @@ def test_a_file_that_cannot_be_read_is_a_hole(tmp_path):
 
     life.disk.faults["pread"] = broken
     assert life.pieces() == [(0, b"0123456789" * 2), (40, b"0123456789")]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_what_cannot_be_opened_for_want_of_a_descriptor_is_no_hole(tmp_path, monkeypatch, packed, number):
+    life = Life(tmp_path, max_size=20).open()
+    life.files.write(0, b"0123456789" * 5)
+    if packed:
+        upkeep(life, compress=True).run([life.files])
+    whole = life.pieces()
+    slept = []
+
+    def scarce(*_, **__):
+        raise OSError(number, "Too many open files")
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            life.disk.faults.clear()
+            monkeypatch.undo()
+
+    life.disk.faults["open"] = scarce
+    monkeypatch.setattr(reading.tempfile, "TemporaryFile", scarce)
+    life.reader = Reader(life.disk, Unpacker(lambda: 0.0), sleep)
+    assert life.pieces() == whole == [(0, b"0123456789" * 5)]
+    assert slept == [0.1, 0.2, 0.4]
+
+
+def test_descriptors_are_not_waited_for_for_ever(tmp_path):
+    life = Life(tmp_path).open()
+    life.files.write(0, b"one\ntwo\n")
+    life.disk.faults["open"] = OSError(errno.EMFILE, "Too many open files")
+    slept = []
+    patient = Reader(life.disk, Unpacker(lambda: 0.0), slept.append)
+    for look in (lambda: patient.read(life.files, 0, 10, 8), lambda: patient.line_start(life.files, 8, 1, 8, b"")):
+        with pytest.raises(OSError, match="Too many open files"):
+            look()
+    assert 1 < sum(slept) / 2 < 2
 
 
 def test_a_reader_and_a_writer_at_full_speed(tmp_path):
