@@ -2,7 +2,8 @@
 
 Pure, but for the table files.  Called by `config` with what TOML has; it gives one complete table for each console,
 which `config` then reads into the settings of its kind.  What a console says beats what its group says, which beats
-the defaults.
+the defaults.  A text that is a secret is not filled in: any braces are its own, unless all of it is `{key}` of a column
+or of `let`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ast
 import csv
 import operator
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ Table = dict[str, Any]
 OWN_KEYS = ("group", "let", "pattern", "table")
 """The keys of a console that are used up here."""
 
+_BRACED = re.compile(r"\{(\w+)\}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _BRACES = re.compile(r"\{(\{\w+\})\}|\{([\w+*\- ]+)\}", re.ASCII)
 _SUM = re.compile(r"\s*\d+(?:\s*[+*-]\s*\d+)+\s*", re.ASCII)
@@ -38,6 +41,17 @@ class InventoryError(ValueError):
     """A table that makes no consoles; the text begins with the key."""
 
 
+class Kept(str):
+    """A secret out of a table that others cannot read, wherever it is used."""
+
+    __slots__ = ()
+
+
+def others_can_read(path: Path) -> bool:
+    """Raises `OSError`."""
+    return bool(path.stat().st_mode & stat.S_IROTH)
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One console to be."""
@@ -45,16 +59,20 @@ class Node:
     where: str
     """The table that it comes from: `console[2]`."""
     name: str
+    group: str
+    """The group that it is in; empty for none."""
     settings: Table
     """Complete: defaults and group applied, every text filled in."""
     said: Collection[str]
     """The keys that stand in its own table, and are not inherited."""
 
 
-def nodes(consoles: list[Table], groups: list[Table], defaults: Table, directory: str) -> Iterator[Node]:
+def nodes(
+    consoles: list[Table], groups: list[Table], defaults: Table, directory: str, secrets: Collection[str] = ()
+) -> Iterator[Node]:
     """All consoles, in the order of their tables and the natural order of their names.
 
-    Relative table files begin at `directory`.  Raises `InventoryError`.
+    Relative table files begin at `directory`; a text under one of the keys `secrets` is one.  Raises `InventoryError`.
     """
     inherited = _groups(groups, defaults)
     known: set[str] = set()
@@ -73,8 +91,13 @@ def nodes(consoles: list[Table], groups: list[Table], defaults: Table, directory
             yield Node(
                 where,
                 name,
+                group,
                 {
-                    key: name if key == "name" else _filled(value, known_here, f"{where}.{key}")
+                    key: name
+                    if key == "name"
+                    else values.secret(value, known_here, key)
+                    if key in secrets and isinstance(value, str)
+                    else _filled(value, known_here, f"{where}.{key}")
                     for key, value in whole.items()
                     if key not in OWN_KEYS
                 },
@@ -117,8 +140,11 @@ class _Values:
 
     def __init__(self, table: Table, where: str, directory: str) -> None:
         self._where = where
+        self._file = Path()
+        self._is_public = False
         self._pattern = self._compiled(table.get("pattern"))
         self._rows = self._read(table.get("table"), directory)
+        self._columns = {column for row in (self._rows or {}).values() for column in row}
         self._let = table.get("let", {})
         if not isinstance(self._let, dict) or not all(isinstance(value, str | int) for value in self._let.values()):
             raise InventoryError(f"{where}.let: must be a table of texts and numbers")
@@ -140,6 +166,19 @@ class _Values:
             values[key] = str(_sum(text, {})) if _SUM.fullmatch(text) else text
         return values
 
+    def secret(self, text: str, values: Mapping[str, str], key: str) -> str:
+        """The secret under `key`: a column of the table, or what `let` says, or the `text` as it is."""
+        whole = _BRACED.fullmatch(text)
+        name = whole[1] if whole else ""
+        is_said, is_column = name in self._let, name in self._columns
+        if self._is_public and ("{" in str(self._let[name]) if is_said else is_column):
+            raise InventoryError(
+                f"{self._where}.{key}: the secret stands in {self._file}, which others can read: chmod o-r"
+            )
+        if is_said:
+            return values[name]
+        return Kept(values[name]) if is_column and name in values else text
+
     def _compiled(self, pattern: object) -> re.Pattern[str] | None:
         if pattern is None:
             return None
@@ -153,8 +192,9 @@ class _Values:
             return None
         if not isinstance(file, str):
             raise InventoryError(f"{self._where}.table: must be the path of a file")
-        path = Path(directory) / file
+        self._file = path = Path(directory) / file
         try:
+            self._is_public = others_can_read(path)
             text = path.read_text(encoding="utf-8")
             return _toml_rows(text) if path.suffix == ".toml" else _csv_rows(text)
         except OSError as error:

@@ -1,12 +1,14 @@
 """Minutes of rough handling: `make soak`, or `SOAK_SECONDS=600 python -m tests.soak`.
 
-One daemon with 500 consoles, demo nodes of every role and TCP nodes of the soak's own that flood and hang up.  200
-clients come, stall, type, flood and leave, some without a word; files are moved away under the daemon (SIGUSR1) and
-links are told to dial (SIGUSR2), while segments are closed every 256 KiB and compressed.  Afterwards
+One daemon with 500 consoles, demo nodes of every role and TCP nodes of the soak's own that flood and hang up, beside
+250 whose addresses give no answer at all.  200 clients come, stall, type, flood and leave, some without a word; files
+are moved away under the daemon (SIGUSR1) and links are told to dial (SIGUSR2), while segments are closed every 256 KiB
+and compressed.  Afterwards
 
 * what every client saw is what the transcripts have at that place: for a tail all bytes, for an interactive session
   those of the node alone;
 * no transcript has lost a byte, and each ends with its `log closed`;
+* a TCP node that hung up is held again within seconds, whatever the dead ones do;
 * memory and descriptors are back where they were before the clients came, but for what is stated at `GROWTH`;
 * the daemon's log has no error, and it stopped within ten seconds.
 
@@ -26,6 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from random import Random
@@ -51,6 +54,10 @@ SECONDS = float(os.environ.get("SOAK_SECONDS", "180"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 CLIENTS = 200
 TCP_NODES = 10
+DEAD = 250
+RETRY_MAX = 3.0
+BACK = RETRY_MAX + 5.0
+"""The seconds within which a TCP node that hung up must be dialled again."""
 WARM_UP = 60.0
 """Seconds of the same before the first measurement: rings fill, and the allocator gets to know its peak."""
 CALM = 5.0
@@ -69,16 +76,21 @@ class Machines:
     """The TCP nodes: one listener each, bursts of numbered lines, and a BMC that resets the connection."""
 
     def __init__(self, random: Random) -> None:
+        self.absences: list[float] = []
+        """How long each was alone after it had hung up."""
         self._random = random
+        self._hung_up: dict[int, float] = {}
         self._servers: list[asyncio.Server] = []
         self._busy: set[asyncio.Task[None]] = set()
 
     async def start(self) -> list[int]:
-        for _ in range(TCP_NODES):
-            self._servers.append(await asyncio.start_server(self._serve, "127.0.0.1", 0))
+        for which in range(TCP_NODES):
+            self._servers.append(await asyncio.start_server(partial(self._serve, which), "127.0.0.1", 0))
         return [server.sockets[0].getsockname()[1] for server in self._servers]
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, which: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if which in self._hung_up:
+            self.absences.append(time.monotonic() - self._hung_up.pop(which))
         task = asyncio.current_task()
         assert task is not None
         self._busy.add(task)
@@ -92,6 +104,7 @@ class Machines:
                 number += count
                 await asyncio.sleep(self._random.expovariate(1))
         writer.transport.abort()
+        self._hung_up[which] = time.monotonic()
         self._busy.discard(task)
 
     async def stop(self) -> None:
@@ -99,6 +112,34 @@ class Machines:
             server.close()
         for task in list(self._busy):
             task.cancel()
+
+
+class Silence:
+    """A port of every loopback address where nobody answers: the kernel drops what a full backlog has no room for."""
+
+    def __init__(self) -> None:
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+        self._listener.bind(("", 0))
+        self._listener.listen(0)
+        self.port: int = self._listener.getsockname()[1]
+        self._guests: list[socket.socket] = []
+        with suppress(TimeoutError):
+            while len(self._guests) < 10:
+                guest = socket.socket()
+                self._guests.append(guest)
+                guest.settimeout(0.5)
+                guest.connect(("127.0.0.1", self.port))
+            raise AssertionError("a full backlog takes connections")
+
+    def dialled(self) -> int:
+        """How many connections to it are being attempted (state 02, SYN sent), by whomever."""
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        return sum(fields[2].endswith(f":{self.port:04X}") and fields[3] == "02" for fields in map(str.split, lines))
+
+    def close(self) -> None:
+        for one in (self._listener, *self._guests):
+            one.close()
 
 
 class Session:
@@ -208,6 +249,7 @@ class Soak:
         self.home = home
         self.random = Random(SEED)
         self.machines = Machines(self.random)
+        self.silence = Silence()
         self.sessions: list[Session] = []
         self.failures: list[str] = []
         self.figures: dict[str, str] = {}
@@ -215,6 +257,7 @@ class Soak:
         self.counts: Counter[str] = Counter()
         self.latencies: list[float] = []
         self.peak = [0, 0]
+        self.most_dialled = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------------------------------ the run
@@ -231,30 +274,33 @@ class Soak:
             "q": (10, {"role": "quiet"}),
         }
         self.names = [f"{kind}{number}" for kind, (count, _) in roles.items() for number in range(1, count + 1)]
-        config = '[hub]\nring = "4 KiB"\n[defaults]\nretry_max = "3s"\n'
+        config = '[hub]\nring = "4 KiB"\n[defaults]\n' + f"retry_max = {RETRY_MAX}\n"
         config += "".join(demo(f"{kind}[1-{count}]", **keys) for kind, (count, keys) in roles.items())
         for number, port in enumerate(ports, 1):
             self.names.append(f"t{number}")
             config += f'[[console]]\nname = "t{number}"\nkind = "tcp"\naddress = "127.0.0.1:{port}"\n'
         assert len(self.names) == 500
+        dead = f"127.9.0.{{index+1}}:{self.silence.port}"
+        config += f'[[console]]\nname = "d[1-{DEAD}]"\nkind = "tcp"\naddress = "{dead}"\n'
         self.daemon = Daemon(self.home, config, transcript='max_size = "256 KiB"\ncompress = true\nmax_total = 0')
         # One pool for all threads: what malloc keeps for each of them would hide what the daemon itself keeps.
         await asyncio.to_thread(self.daemon.start, MALLOC_ARENA_MAX="1")
         try:
             await self._play()
         finally:
-            await self.machines.stop()
             self.daemon.end()
+            self.silence.close()
+            await self.machines.stop()
 
     async def _play(self) -> None:
         daemon = self.daemon
         await self._crowd(WARM_UP)
-        memory, descriptors, began = daemon.memory(), daemon.descriptors(), time.monotonic()
+        memory, descriptors, began = daemon.memory(), self._descriptors(), time.monotonic()
         used = daemon.seconds()
         self.figures["before"] = f"{memory / 2**20:.1f} MiB, {descriptors} descriptors"
         self.peak = [0, 0]
         await self._crowd(SECONDS)
-        after, left = daemon.memory(), daemon.descriptors()
+        after, left = daemon.memory(), self._descriptors()
         self.figures["peak"] = f"{self.peak[0] / 2**20:.1f} MiB, {self.peak[1]} descriptors"
         self.figures["after"] = f"{after / 2**20:.1f} MiB, {left} descriptors"
         self.figures["processor"] = f"{(daemon.seconds() - used) / (time.monotonic() - began):.0%} of one core"
@@ -262,6 +308,15 @@ class Soak:
         self.check(daemon.health()["status"] == "ok", f"health: {daemon.health()['status']}")
         self.check(after <= memory + GROWTH, f"the daemon has grown by {(after - memory) / 2**20:.1f} MiB")
         self.check(left <= descriptors + SPARE, f"{left - descriptors} descriptors are left open")
+
+        absences = sorted(self.machines.absences)
+        self.check(bool(absences), "no TCP node was dialled again")
+        self.figures["TCP nodes"] = (
+            f"back after {absences[len(absences) // 2]:.1f} s, at the latest {absences[-1]:.1f} s"
+        )
+        self.check(absences[-1] <= BACK, f"a TCP node that hung up was alone for {absences[-1]:.1f} s")
+        self.check(self.most_dialled > DEAD / 2, f"only {self.most_dialled} of the dead were dialled at once")
+        self.figures["dead"] = f"{DEAD}, up to {self.most_dialled} dialled at once"
 
         last = [self._visit(name, "tail", 10**6, True) for name in self.random.sample(self.names, 50)]
         for session in last:
@@ -276,6 +331,10 @@ class Soak:
             session.leave()
             self.check(session.closed == SHUTDOWN, f"{session.node}: its client was closed with {session.closed}")
         self._judge()
+
+    def _descriptors(self) -> int:
+        """The daemon's, but for those that it tries to reach the dead with: they come and go."""
+        return self.daemon.descriptors() - self.silence.dialled()
 
     async def _crowd(self, seconds: float) -> None:
         """All clients and all troubles for so long.  Returns when they have been gone for a moment."""
@@ -350,6 +409,7 @@ class Soak:
             self.latencies.append(time.monotonic() - began)
             self.counts["most clients"] = max(self.counts["most clients"], int(health["clients"]))
             self.peak = [max(self.peak[0], self.daemon.memory()), max(self.peak[1], self.daemon.descriptors())]
+            self.most_dialled = max(self.most_dialled, self.silence.dialled())
             self.check(health["status"] == "ok", f"health: {health['status']}")
             await asyncio.sleep(0.5)
 

@@ -1,6 +1,7 @@
 """Programs of the site's: output, limits, and nothing left behind."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,9 @@ async def test_a_program_that_prints_without_end():
 
 def gone(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, and after
         return True
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 async def started(pipe: int) -> list[int]:
@@ -104,17 +104,22 @@ async def test_a_program_that_takes_too_long_is_killed_with_its_children(ending,
     script = f"trap '' TERM HUP; sleep 1000 & echo $$ $! > {fifo}; wait"
     running = run(patient, ["sh", "-c", script], 10, 100)
     pids = await started(pipe)
-    assert not any(gone(pid) for pid in pids)
-    if ending == "limit":
-        patient.clock.advance(10)
-    else:
-        running.cancel()
-    outcome = await running.addErrback(lambda failure: failure.value)
-    if ending == "limit":
-        assert outcome.how == "took longer than 10 s"
-    os.close(pipe)
-    for _ in range(1000):
-        if all(gone(pid) for pid in pids):
-            return
-        await deferLater(reactor, 0.01)
-    raise AssertionError("something lives on")
+    try:
+        assert not any(gone(pid) for pid in pids)
+        if ending == "limit":
+            patient.clock.advance(10)
+        else:
+            running.cancel()
+        outcome = await running.addErrback(lambda failure: failure.value)
+        if ending == "limit":
+            assert outcome.how == "took longer than 10 s"
+        for _ in range(1000):
+            if all(gone(pid) for pid in pids):
+                return
+            await deferLater(reactor, 0.01)
+        raise AssertionError("something lives on")
+    finally:
+        os.close(pipe)
+        for pid in pids:
+            if not gone(pid):
+                os.kill(pid, signal.SIGKILL)

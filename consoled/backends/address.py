@@ -25,15 +25,17 @@ class Address:
         """Raises `ValueError` that shows the forms."""
         found = _FORM.fullmatch(text)
         if found is None:
-            raise ValueError(f'{text!r} is no address: write "host:port", or "[2001:db8::1]:port" for an IPv6 address')
+            raise ValueError(
+                f'address: {text!r} is no address: write "host:port", or "[2001:db8::1]:port" for an IPv6 address'
+            )
         if found["ipv6"]:
             try:
                 IPv6Address(found["ipv6"])
             except ValueError:
-                raise ValueError(f"{text!r} is no address: what stands in brackets is not IPv6") from None
+                raise ValueError(f"address: {text!r} is no address: what stands in brackets is not IPv6") from None
         port = int(found["port"])
         if not 1 <= port <= 65535:
-            raise ValueError(f"{text!r} is no address: ports go from 1 to 65535")
+            raise ValueError(f"address: {text!r} is no address: ports go from 1 to 65535")
         return cls(found["ipv6"] or found["host"], port)
 
     def __str__(self) -> str:

@@ -62,9 +62,9 @@ class ComPortSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     def __post_init__(self) -> None:
         if self.stop_bits not in (None, 1, 1.5, 2):
-            raise ValueError(f"serial.stop_bits: {self.stop_bits:g} is none of 1, 1.5 and 2")
+            raise ValueError(f"stop_bits: {self.stop_bits:g} is none of 1, 1.5 and 2")
         if self.flow == "rtscts" and self.rts != "leave":
-            raise ValueError(f'serial.rts: flow = "rtscts" moves this line, so it cannot be {self.rts!r}')
+            raise ValueError(f'rts: flow = "rtscts" moves this line, so it cannot be {self.rts!r}')
 
     def wanted(self) -> dict[str, str]:
         """What is to be set, in the words of `_CODES`."""

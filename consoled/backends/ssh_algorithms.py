@@ -82,14 +82,14 @@ def _chosen(what: str, asked: Sequence[str]) -> tuple[str, ...]:
     names = [name.removeprefix("+").removeprefix("-") for name in asked]
     for name in names:
         if name not in KNOWN[what]:
-            raise ValueError(f"algorithms.{what}: {name!r} is unknown; there are {', '.join(KNOWN[what])}")
+            raise ValueError(f"{what}: {name!r} is unknown; there are {', '.join(KNOWN[what])}")
     changes = [name for name in asked if name[0] in "+-"]
     if not changes:
         return tuple(names) or tuple(name for name in KNOWN[what] if name not in LEGACY)
     if len(changes) != len(asked):
-        raise ValueError(f'algorithms.{what}: either a whole list, or only "+name" and "-name"')
+        raise ValueError(f'{what}: either a whole list, or only "+name" and "-name"')
     chosen = [name for name in KNOWN[what] if name not in LEGACY and f"-{name}" not in asked]
     chosen += [name[1:] for name in asked if name[0] == "+" and name[1:] not in chosen]
     if not chosen:
-        raise ValueError(f"algorithms.{what}: nothing is left")
+        raise ValueError(f"{what}: nothing is left")
     return tuple(chosen)

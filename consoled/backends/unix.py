@@ -38,7 +38,7 @@ class UnixSettings(ConsoleSettings, tag="unix", frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not 0 < len(os.fsencode(self.path)) <= LONGEST_PATH:
-            raise ValueError(f"{self.path!r} is no socket's path: it must have 1 to {LONGEST_PATH} bytes")
+            raise ValueError(f"path: {self.path!r} is no socket's path: it must have 1 to {LONGEST_PATH} bytes")
         if self.tls is not None and self.tls.needs_name:
             raise ValueError('"tls" on a Unix socket needs a "server_name" or a "fingerprint"')
 
@@ -79,7 +79,7 @@ class UnixLine(StreamLine):
 
     def dataReceived(self, data: bytes) -> None:
         if self.up or not self._zone:
-            self.deliver(data)
+            super().dataReceived(data)
             return
         self._answer += data
         answer, lf, output = self._answer.partition(b"\n")

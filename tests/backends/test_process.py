@@ -94,7 +94,10 @@ def exists(pid):
 
 
 def alive(pid):
-    return exists(pid) and Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, and after
+        return False
 
 
 def next_turn():
@@ -126,7 +129,9 @@ def children(monkeypatch):
             self.reaped.callback(None)
 
     monkeypatch.setattr(process, "Child", Watched)
-    return made
+    yield made
+    for child in made:
+        child.kill()  # harmless when it is gone
 
 
 # ------------------------------------------------------------------------------------------------------- settings

@@ -38,6 +38,9 @@ class World:
 def world() -> Iterator[World]:
     world = World()
     yield world
+    for child in world.children:
+        if child.pid:  # the test has not come to its end
+            child.signalProcess("KILL")
     assert not world.clock.getDelayedCalls(), "the limit outlives its command"
 
 
@@ -97,7 +100,7 @@ def until(condition: Callable[[], bool]) -> Any:
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, and after
         return False
 
 

@@ -81,7 +81,7 @@ def echo(parts: list[bytes]) -> list[bytes]:
         ({"bits": 9}, "bits"),
         ({"parity": "strange"}, "parity"),
         ({"stop_bits": 3}, "stop_bits: 3 is none"),
-        ({"flow": "rtscts", "rts": "off"}, "serial.rts"),
+        ({"flow": "rtscts", "rts": "off"}, "rts"),
         ({"flow": "dsr"}, "flow"),
         ({"dtr": True}, "dtr"),
         ({"baud": 9600}, "baud"),

@@ -12,8 +12,10 @@ import signal
 import socket
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from random import SystemRandom
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -41,22 +43,51 @@ def lack(what: str, package: str) -> NoReturn:
     pytest.skip(text)
 
 
-def free_port(family: int = socket.AF_INET) -> int:
-    """A TCP port on loopback that nobody used a moment ago."""
-    with socket.socket(family) as probe:
-        probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> int:
+    """A port on loopback that nobody uses.
+
+    Not one of those that the kernel gives to whoever connects: it could be somebody's before its server has started.
+    """
+    for port in iter(lambda: SystemRandom().randrange(10240, 32768), None):
+        with socket.socket(family, kind) as probe, suppress(OSError):
+            probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a server of ours has started; one that ends while they are counted has none."""
+    found: list[int] = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
+
+
+def tell(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 class Spawned:
     """A server of the test's own: started here, its output in a file, ended by its pid."""
 
+    running: ClassVar[list[Spawned]] = []
+    """Those that have not been ended (see `conftest`)."""
+
     def __init__(self, argv: Sequence[str], output: Path, env: dict[str, str] | None = None) -> None:
         self.output = output
+        self._left: list[int] = []
+        """What it had started when it was killed."""
         with output.open("wb") as file:
             self._process = subprocess.Popen(
                 list(argv), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=env
             )
+        self.running.append(self)
 
     @property
     def pid(self) -> int:
@@ -80,18 +111,28 @@ class Spawned:
                 return
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would."""
-        self._process.kill()
-        self._process.wait()
+        """SIGKILL, as a crash would; what it has started lives on until `end`."""
+        if self._process.poll() is None:
+            self._left += descendants(self.pid)
+            self._process.kill()
+            self._process.wait()
 
     def end(self) -> None:
-        """SIGTERM, and SIGKILL if that is not heeded within five seconds.  Harmless when it has ended."""
+        """SIGTERM, and SIGKILL if that is not heeded within five seconds, and to what it had started.
+
+        Harmless when it has ended.
+        """
         if self._process.poll() is None:
+            self._left += descendants(self.pid)
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(timeout=5)
             except subprocess.TimeoutExpired:
                 self.kill()
+        left, self._left = self._left, []
+        tell(left, signal.SIGKILL)
+        if self in self.running:
+            self.running.remove(self)
 
 
 class _Knock(Protocol):

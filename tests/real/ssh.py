@@ -7,7 +7,6 @@ A password needs an account, and none is made on the machine: the server runs in
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,45 +21,10 @@ from consoled.backends.settings import Surroundings
 from consoled.backends.ssh import SshSettings
 from consoled.core.secret import Secret
 from tests.real import lack, need
+from tests.real.talk import LIMIT
 
-LIMIT = 20.0
 USER = "bmcadmin"
 PASSWORD = Secret(literal="correct horse")
-
-
-class Owner:
-    """A `LineOwner` that waits for what a person would wait for."""
-
-    def __init__(self) -> None:
-        self.output = b""
-        self.gone: Deferred[str] = Deferred()
-        self._wanted: tuple[bytes, Deferred[bytes]] | None = None
-
-    def received(self, data: bytes) -> None:
-        self.output += data
-        self._look()
-
-    def lost(self, why: str) -> None:
-        self.gone.callback(why)
-
-    def until(self, text: bytes) -> Deferred[bytes]:
-        """Fires with the output up to and with `text`."""
-        found: Deferred[bytes] = Deferred()
-        found.addTimeout(LIMIT, reactor, lambda *_: pytest.fail(f"{text!r} did not come after {self.output!r}"))
-        self._wanted = text, found
-        self._look()
-        return found
-
-    def end(self) -> Deferred[str]:
-        """Fires with why the line was lost."""
-        return self.gone.addTimeout(LIMIT, reactor, lambda *_: pytest.fail(f"not lost after {self.output!r}"))
-
-    def _look(self) -> None:
-        if self._wanted is not None and self._wanted[0] in self.output:
-            text, found = self._wanted
-            self._wanted = None
-            before, _, self.output = self.output.partition(text)
-            found.callback(before + text)
 
 
 @inlineCallbacks
@@ -94,26 +58,6 @@ def new_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
     argv = [keygen, "-q", "-t", kind, "-N", passphrase, "-C", "test", "-f", str(path)]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     return path
-
-
-def descendants(pid: int) -> list[int]:
-    """The processes that a server of ours has started; one that ends while they are counted has none."""
-    found: list[int] = []
-    try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *descendants(child)]
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return found
-
-
-def tell(pids: Sequence[int], number: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
 
 
 def with_account(directory: Path, argv: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whoever a test talks with: a program that it started, or a WebSocket of its own to the daemon.
+"""Whoever a test talks with: a program that it started, a WebSocket of its own to the daemon, or a console's line.
 
 What they say is kept from the first byte on; a test says what it waits for (`until`) and is woken when it has come,
 or fails with what came instead: after `LIMIT` seconds, or at once when nothing more can come.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+import pytest
 import txaio
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet import reactor
@@ -142,3 +143,38 @@ class WebSocket(Talk, WebSocketClientProtocol):
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         self.heard(f"\nclosed {code} {reason}\n".encode())
         self.finish()
+
+
+class Owner:
+    """A `LineOwner` that waits for what a person would wait for."""
+
+    def __init__(self) -> None:
+        self.output = b""
+        self.gone: Deferred[str] = Deferred()
+        self._wanted: tuple[bytes, Deferred[bytes]] | None = None
+
+    def received(self, data: bytes) -> None:
+        self.output += data
+        self._look()
+
+    def lost(self, why: str) -> None:
+        self.gone.callback(why)
+
+    def until(self, text: bytes) -> Deferred[bytes]:
+        """Fires with the output up to and with `text`."""
+        found: Deferred[bytes] = Deferred()
+        found.addTimeout(LIMIT, reactor, lambda *_: pytest.fail(f"{text!r} did not come after {self.output!r}"))
+        self._wanted = text, found
+        self._look()
+        return found
+
+    def end(self) -> Deferred[str]:
+        """Fires with why the line was lost."""
+        return self.gone.addTimeout(LIMIT, reactor, lambda *_: pytest.fail(f"not lost after {self.output!r}"))
+
+    def _look(self) -> None:
+        if self._wanted is not None and self._wanted[0] in self.output:
+            text, found = self._wanted
+            self._wanted = None
+            before, _, self.output = self.output.partition(text)
+            found.callback(before + text)

@@ -15,8 +15,9 @@ from twisted.internet import reactor
 from consoled.backends.ssh_algorithms import AlgorithmSettings
 from consoled.backends.ssh_login import LoginRefused
 from consoled.core.secret import Secret
-from tests.real import Spawned, free_port, need
-from tests.real.ssh import PASSWORD, USER, Owner, backend, descendants, new_key, soon, tell, with_account
+from tests.real import Spawned, descendants, free_port, need, tell
+from tests.real.ssh import PASSWORD, USER, backend, new_key, soon, with_account
+from tests.real.talk import Owner
 
 pytestmark = pytest.mark.real
 
@@ -47,9 +48,7 @@ def dropbear(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Dropbea
     server = Dropbear(tmp_path, request.param)
     server.start()
     yield server
-    children = descendants(server.spawned.pid)
     server.spawned.end()
-    tell(children, signal.SIGKILL)
 
 
 @pytest_twisted.inlineCallbacks

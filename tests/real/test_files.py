@@ -60,9 +60,11 @@ class Desk:
         return bytes(self.tail.said), bytes(client.said.partition(b"\nclosed 1001 ")[0])
 
     async def end(self) -> None:
-        await self.daemon.stop()
-        if hasattr(self, "tail"):
-            await self.tail.leave()
+        try:
+            await self.daemon.stop()
+        finally:
+            if hasattr(self, "tail"):
+                await self.tail.leave()
 
 
 @pytest.fixture

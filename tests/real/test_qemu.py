@@ -111,8 +111,10 @@ class Room:
         )
 
     def end(self) -> None:
-        self.machine.switch_off()
-        pytest_twisted.blockon(Deferred.fromCoroutine(self.daemon.stop()))
+        try:
+            self.machine.switch_off()
+        finally:
+            pytest_twisted.blockon(Deferred.fromCoroutine(self.daemon.stop()))
 
 
 @pytest.fixture(params=["telnet", "unix"])

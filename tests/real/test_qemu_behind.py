@@ -9,7 +9,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import signal
 import termios
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from twisted.internet.task import deferLater
 
 from tests.real import Spawned, free_port, need
 from tests.real.daemon import RunningDaemon
-from tests.real.ssh import PASSWORD, USER, descendants, tell
+from tests.real.ssh import PASSWORD, USER
 from tests.real.talk import LIMIT, Program, WebSocket
 from tests.real.test_dropbear import Dropbear
 from tests.real.test_ipmi import PASSWORD as BMC_PASSWORD
@@ -80,9 +79,8 @@ class Server:
     def kill(self) -> None:
         """End it and what it has started, as a BMC's reset does.  Harmless when it does not run."""
         if self.process is not None:
-            children = descendants(self.process.pid)
             self.process.kill()
-            tell(children, signal.SIGKILL)
+            self.process.end()
             self.process = None
 
     async def check(self, machine: Machine, client: WebSocket) -> None:

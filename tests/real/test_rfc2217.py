@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import termios
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ def serve(tmp_path: Path) -> Iterator[Any]:
         return servers[-1]
 
     yield start
-    for server in servers:
-        server.end()
+    with ExitStack() as ending:
+        for server in servers:
+            ending.callback(server.end)
 
 
 def settings_of(server: Server) -> list[Any]:

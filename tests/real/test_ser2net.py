@@ -6,6 +6,7 @@ import os
 import socket
 import tty
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,9 @@ def serve(tmp_path: Path) -> Iterator[Any]:
         return servers[-1]
 
     yield start
-    for server in servers:
-        server.end()
+    with ExitStack() as ending:
+        for server in servers:
+            ending.callback(server.end)
 
 
 @inlineCallbacks

@@ -20,8 +20,9 @@ from consoled.backends.ssh_hosts import HostKeyChanged
 from consoled.backends.ssh_login import LoginRefused
 from consoled.core.seams import Refused
 from consoled.core.secret import Secret
-from tests.real import Spawned, free_port, need
-from tests.real.ssh import PASSWORD, USER, Owner, backend, descendants, new_key, soon, tell, with_account
+from tests.real import Spawned, descendants, free_port, need, tell
+from tests.real.ssh import PASSWORD, USER, backend, new_key, soon, with_account
+from tests.real.talk import Owner
 
 pytestmark = pytest.mark.real
 
@@ -67,9 +68,7 @@ class Sshd:
 
     def stop(self) -> None:
         if self.spawned is not None:
-            children = self.children
             self.spawned.end()
-            tell(children, signal.SIGKILL)
 
     def key(self, kind: str = "ed25519", passphrase: str = "") -> str:
         """A key that the server takes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,15 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import inlineCallbacks
 
 from consoled.backends.telnet import TelnetSettings
 from tests.fakes import around
 from tests.real import Spawned, free_port, need
+from tests.real.talk import Owner
 
 pytestmark = pytest.mark.real
 
-LIMIT = 10.0
 LOGIN = """#!/bin/sh
 printf 'login: '; read -r user
 stty -echo; printf 'Password: '; read -r password; stty echo; echo
@@ -26,37 +25,6 @@ stty -echo; printf 'Password: '; read -r password; stty echo; echo
 export PS1='sh> ' ENV=
 exec /bin/sh -i
 """
-
-
-class Owner:
-    """A `LineOwner` that waits for what a person would wait for."""
-
-    def __init__(self) -> None:
-        self.output = b""
-        self.gone: Deferred[str] = Deferred()
-        self._wanted: tuple[bytes, Deferred[bytes]] | None = None
-
-    def received(self, data: bytes) -> None:
-        self.output += data
-        self._look()
-
-    def lost(self, why: str) -> None:
-        self.gone.callback(why)
-
-    def until(self, text: bytes) -> Deferred[bytes]:
-        """Fires with the output up to and with `text`."""
-        found: Deferred[bytes] = Deferred()
-        found.addTimeout(LIMIT, reactor, lambda *_: pytest.fail(f"{text!r} did not come after {self.output!r}"))
-        self._wanted = text, found
-        self._look()
-        return found
-
-    def _look(self) -> None:
-        if self._wanted is not None and self._wanted[0] in self.output:
-            text, found = self._wanted
-            self._wanted = None
-            before, _, self.output = self.output.partition(text)
-            found.callback(before + text)
 
 
 @pytest.fixture
@@ -71,11 +39,7 @@ def server(tmp_path: Path) -> Iterator[tuple[Spawned, int]]:
         tmp_path / "output",
     )
     yield spawned, port
-    children = Path(f"/proc/{spawned.pid}/task/{spawned.pid}/children")
-    pids = children.read_text().split()
     spawned.end()
-    if pids:
-        subprocess.run(["kill", *pids], check=False, stderr=subprocess.DEVNULL)
 
 
 @inlineCallbacks
@@ -99,7 +63,7 @@ def test_log_in_and_run_a_command(server: tuple[Spawned, int], binary: bool) -> 
     line.write(b"echo $((6*7))\r")
     yield owner.until(b"42")
     line.write(b"exit\r")
-    assert (yield owner.gone)
+    assert (yield owner.end())
 
 
 @pytest_twisted.inlineCallbacks
@@ -110,7 +74,7 @@ def test_without_binary_lines_end_as_on_a_terminal(server: tuple[Spawned, int]) 
     line.write(b"printf 'a\\rb\\377c\\n'\r")
     yield owner.until(b"a\rb\xffc\r\nsh> ")
     line.abort()
-    yield owner.gone
+    yield owner.end()
 
 
 @pytest_twisted.inlineCallbacks
@@ -124,4 +88,4 @@ def test_an_interrupt_takes_no_output_with_it(server: tuple[Spawned, int]) -> An
         line.write(b"\x03")
         assert (yield owner.until(b"sh> ")).endswith(b"\r\nsh> ")
     line.close()
-    yield owner.gone
+    yield owner.end()
