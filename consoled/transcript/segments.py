@@ -112,7 +112,8 @@ class Files:
             raise ValueError(f"{self.name}: offset {at} is written already, the head is {self.head}")
         if at > self.head:
             self._rotate(at + self.view.shift, lost=True)
-        self._announce(own)
+        if own:
+            self._announce(own)
         self._put(data)
 
     def look(self) -> None:
@@ -358,14 +359,19 @@ class Files:
 
     def _rotate(self, following: int, lost: bool = False) -> None:
         """Close the active file and begin one at `following`."""
-        if self.size and not self._in_place():
-            self.open()
-        if following > self.view.start:
+        for moved in (False, True):
+            if self.size and not self._in_place():
+                self.open()
+            if following <= self.view.start:
+                return
             try:
                 self._begin(following, lost)
-            except OSError:
+                return
+            except OSError as error:
                 self._drop()
-                raise
+                if moved or not isinstance(error, FileNotFoundError):
+                    raise
+                # Somebody has moved the file since we looked, which is no trouble: look again.
 
     def _begin(self, following: int, lost: bool) -> None:
         start, size, end, now = self.view.start, self.size, self._end, self._wall()

@@ -396,6 +396,24 @@ def test_another_directory_with_a_longer_stream_is_mounted_over(tmp_path):
     assert again.pieces()[-1][1].endswith(b"zzlate\n")
 
 
+@pytest.mark.parametrize("lost", [0, 5])
+def test_a_file_that_is_moved_while_it_is_being_closed_leaves_a_hole_and_no_complaint(tmp_path, lost):
+    life = Life(tmp_path, max_size=10).open()
+    life.files.write(0, b"ten bytes\n")
+    active = tmp_path / "console.x1"
+
+    def move_first(old, new):
+        if active.exists():
+            active.rename(tmp_path / "console.x1.1")
+
+    life.disk.faults["rename"] = move_first
+    life.files.write(10 + lost, b"more\n")
+    assert life.pieces() == [(10 + lost, b"more\n")]
+    assert (tmp_path / "console.x1.1").read_bytes() == b"ten bytes\n"
+    life.end()
+    assert Life(tmp_path).open().files.head == 15 + lost
+
+
 def test_a_stranger_in_the_place_of_the_active_file_is_put_aside(tmp_path):
     life = Life(tmp_path).open()
     life.files.write(0, b"mine\n")
