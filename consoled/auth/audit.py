@@ -1,44 +1,20 @@
-"""The audit log: one structured record for each login, refusal, attach and detach.
+"""The audit log: one structured record for each login, refusal, attach, detach and act of consequence.
 
-The records are flat and fit for JSON, and go to a sink; today that is the daemon's log.  Called by the gate and
-its scopes, and by the faces through `core.access.Audit`.
+The records are flat and fit for JSON, with RFD 189's names where it has them, and go to a sink (`sinks`).  Called by
+the gate and its scopes, and by everybody else through `core.access.Audit`.  `docs/audit.md` is the reference.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Final
 
-import msgspec
-from twisted.logger import Logger
-
-from consoled.core.access import User
+from consoled.core.access import Action, User
+from consoled.ledger import timestamp
+from consoled.printable import printable
 
 Record = dict[str, str | int | float]
 Sink = Callable[[Record], None]
 """Takes a record and never raises: a full disk must not keep people from their consoles."""
-
-LONGEST: Final = 256
-"""In characters; what is longer is cut and ends in `...`."""
-
-
-def printable(text: str) -> str:
-    r"""`text` on one line, fit for a terminal: what does not print is spelled `\x1b`, `\u202e`, a backslash `\\`."""
-    if len(text) > LONGEST:
-        text = text[: LONGEST - 3] + "..."
-    if text.isprintable() and "\\" not in text:
-        return text
-    return "".join(
-        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode("ascii") for char in text
-    )
-
-
-def to_log(log: Logger) -> Sink:
-    """A sink that writes each record into the daemon's log as one line of JSON."""
-
-    def sink(record: Record) -> None:
-        log.info("audit {line}", line=msgspec.json.encode(record).decode(), record=record)
-
-    return sink
 
 
 class Audit:
@@ -51,25 +27,40 @@ class Audit:
     def accepted(self, user: User) -> None:
         self._write("accepted", **_person(user), proof=user.proof)
 
-    def refused(self, origin: str, why: str, user: User | None = None, verb: str = "", console: str = "") -> None:
-        person = _person(user) if user else {"remoteAddress": origin}
-        self._write("refused", **person, verb=verb, console=console, why=why)
+    def refused(
+        self, origin: str, why: str, user: User | None = None, verb: str = "", console: str = "", checker: str = ""
+    ) -> None:
+        person = _person(user) if user else _place(origin)
+        self._write("refused", **person, verb=verb, machine=console, checker=checker, why=why)
 
     def attached(self, user: User, verb: str, console: str) -> None:
-        self._write("attached", **_person(user), verb=verb, console=console)
+        self._write("attached", **_person(user), verb=verb, machine=console)
 
     def detached(self, user: User, verb: str, console: str, seconds: float, to_client: int, to_node: int) -> None:
         counts = {"seconds": round(seconds, 3), "toClient": to_client, "toNode": to_node}
-        self._write("detached", **_person(user), verb=verb, console=console, **counts)
+        self._write("detached", **_person(user), verb=verb, machine=console, **counts)
+
+    def noted(self, action: Action, user: User | None = None, console: str = "", **details: str | int | float) -> None:
+        self._write(action, **(_person(user) if user else {}), machine=console, **details)
 
     def _write(self, action: str, **fields: str | int | float) -> None:
-        timestamp = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
-        record: Record = {"timestamp": timestamp, "action": action}
+        record: Record = {"timestamp": timestamp(self._now()), "action": action}
         for key, value in fields.items():
             if value != "":
                 record[key] = printable(value) if isinstance(value, str) else value
         self._sink(record)
 
 
-def _person(user: User) -> dict[str, str]:
-    return {"user": user.name, "role": user.role, "remoteAddress": user.origin}
+def _person(user: User) -> Record:
+    return {"account": user.name, "roles": ",".join(user.roles), **_place(user.origin)}
+
+
+def _place(origin: str) -> Record:
+    """`192.0.2.7:40112`, `[2001:db8::7]:40112`, or an address alone: where it is in RFD 189's words."""
+    address, _, port = origin.rpartition(":")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and (address.endswith("]") or ":" not in address)):
+        address, port = origin, ""
+    address = address.removeprefix("[").removesuffix("]")
+    mapped = address.removeprefix("::ffff:")  # IPv4 on a socket that takes both
+    place: Record = {"remoteAddress": mapped if "." in mapped else address}
+    return place | {"remotePort": int(port)} if port else place

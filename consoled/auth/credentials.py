@@ -1,7 +1,6 @@
-"""Bearer tokens as they come over the wire (RFC 6750).
+"""What a client can prove itself with: a bearer token (RFC 6750), a TLS certificate, a one-use ticket.
 
-Called by the gate with a request's `Authorization` headers; what it makes of them goes to whichever checker
-takes `IBearerToken`.
+The gate makes one of them of a request's `Knock`; it goes to whichever checkers take its interface.
 """
 
 import re
@@ -25,6 +24,19 @@ class IBearerToken(ICredentials):
     """Something whose possession is the proof."""
 
     value: bytes = Attribute("The token itself.")
+    peer: str = Attribute("The IP address of who has really connected, before any proxy's word.")
+
+
+class ICertificate(ICredentials):
+    """A client certificate whose chain and possession TLS has verified.  Whose it is, is yet to be said."""
+
+    value: bytes = Attribute("The certificate, DER.")
+
+
+class ITicket(ICredentials):
+    """A one-use ticket, given to somebody who had logged in before."""
+
+    value: bytes = Attribute("The ticket itself.")
 
 
 @implementer(IBearerToken)
@@ -33,10 +45,27 @@ class BearerToken:
     """A token that a client showed.  Neither `repr` nor `str` has it, and `==` does not compare it."""
 
     value: bytes = field(repr=False)
+    peer: str = ""
 
 
-def bearer(headers: Sequence[bytes]) -> BearerToken | None:
-    """The token in the values of all `Authorization` headers; None if there are none.
+@implementer(ICertificate)
+@dataclass(frozen=True, slots=True, eq=False)
+class Certificate:
+    """A client's certificate."""
+
+    value: bytes = field(repr=False)
+
+
+@implementer(ITicket)
+@dataclass(frozen=True, slots=True, eq=False)
+class Ticket:
+    """A ticket that a client showed, as secret as a token."""
+
+    value: bytes = field(repr=False)
+
+
+def bearer(headers: Sequence[bytes], peer: str = "") -> BearerToken | None:
+    """The token in the values of all `Authorization` headers, which came from `peer`; None if there are none.
 
     Raises `Unauthenticated` for anything but exactly one well-formed bearer token of at most `LONGEST` bytes:
     of two headers, a proxy may have checked the one and we the other.
@@ -50,4 +79,4 @@ def bearer(headers: Sequence[bytes]) -> BearerToken | None:
     found = _BEARER.fullmatch(headers[0].strip(b" \t"))
     if found is None:
         raise Unauthenticated("an Authorization header that is no bearer token")
-    return BearerToken(found[1])
+    return BearerToken(found[1], peer)

@@ -7,8 +7,9 @@ Every request of every face passes `Gate.login` and `Gate.authorise` before its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, Final, cast
 
 from twisted.cred.checkers import ANONYMOUS, ICredentialsChecker
@@ -19,23 +20,27 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import Attribute, Interface, classImplements, implementer
 
-from consoled.auth.credentials import bearer
-from consoled.auth.tenants import Tenants, named, reach
+from consoled.auth.credentials import Certificate, Ticket, bearer
+from consoled.auth.first_of import FirstOf
+from consoled.auth.roles import Role
+from consoled.auth.signatures import proof
+from consoled.auth.signed_requests import SignedRequest, active_roles
+from consoled.auth.tenants import Reach, Tenants, named, reach
 from consoled.core import access
-from consoled.core.access import CannotKnow, Forbidden, Knock, Refusal, Unauthenticated, User, Verb
+from consoled.core.access import CannotKnow, Forbidden, Knock, Limits, Refusal, Unauthenticated, User, Verb
 
 
 class IUser(Interface):
     """The avatar: somebody whom the portal let in.  `core.access.User` is one."""
 
     name = Attribute("Who it is, in notes to others and in the audit log.")
-    role = Attribute("The name of its role.")
+    roles = Attribute("The names of its roles.")
     tenants = Attribute("The tenants it is bound to, or None.")
 
 
 classImplements(User, IUser)
 
-_ANYBODY: Final = User("anonymous", "admin", None, proof="open")
+_ANYBODY: Final = User("anonymous", ("admin",), None, proof="open")
 
 
 @implementer(IRealm)
@@ -56,23 +61,43 @@ class _Realm:
 class Scope:
     """What the gate decided for one user; see `core.access.Scope`."""
 
-    _user: User
-    _verbs: frozenset[Verb]
-    _nodes: tuple[frozenset[str], ...] | None
+    user: User
+    holds: float
+    _roles: Sequence[Role]
+    _reach: Reach
     _audit: access.Audit
+    _again: Callable[[], Deferred[access.Scope]] = field(repr=False)
 
     def admits(self, verb: Verb, console: str) -> bool:
-        return verb in self._verbs and (self._nodes is None or any(console in nodes for nodes in self._nodes))
+        return self._proves(verb, console) and self._reach.has(console) and any(self._granting(verb, console))
 
     def require(self, verb: Verb, console: str) -> None:
         if self.admits(verb, console):
             return
-        if verb in self._verbs:
+        if not any(verb in role.verbs for role in self._roles):
+            refusal = _lacks(self.user, verb)
+        elif not self._reach.has(console):
             refusal = Forbidden(f"access {console}", "the node is not the tenant's")
+        elif not self._proves(verb, console):
+            refusal = Forbidden(f"access {console}", f"the {self.user.proof} is not for that")
         else:
-            refusal = _lacks(self._user, verb)
-        self._audit.refused(self._user.origin, refusal.why, self._user, verb, console)
+            refusal = Forbidden(f"access {console}", f"no role has the verb {verb} there")
+        self._audit.refused(self.user.origin, refusal.why, self.user, verb, console)
         raise refusal
+
+    def limits(self, verb: Verb, console: str) -> Limits:
+        """The most generous of the roles that grant it."""
+        granted = [role.limits for role in self._granting(verb, console)]
+        return Limits(max(one.session for one in granted), max(one.idle for one in granted)) if granted else Limits(0)
+
+    def again(self) -> Deferred[access.Scope]:
+        return self._again()
+
+    def _proves(self, verb: Verb, console: str) -> bool:
+        return self.user.narrowed is None or self.user.narrowed.admits(verb, console)
+
+    def _granting(self, verb: Verb, console: str) -> Iterable[Role]:
+        return (role for role in self._roles if verb in role.verbs and role.consoles.has(console, self._reach.owned))
 
 
 class Gate:
@@ -87,18 +112,27 @@ class Gate:
     def __init__(
         self,
         checkers: Sequence[ICredentialsChecker],
-        roles: Mapping[str, frozenset[Verb]],
+        roles: Mapping[str, Role],
         tenants: Tenants,
         audit: access.Audit,
+        now: Callable[[], float],
     ) -> None:
-        """Raises `ValueError` if anonymous access is to stand beside any other checker: it would outdo them all."""
-        self._open = any(IAnonymous in checker.credentialInterfaces for checker in checkers)
-        if self._open and len(checkers) > 1:
+        """`now` is the wall clock; of checkers for the same credentials, the first is asked first.
+
+        Raises `ValueError` if anonymous access is to stand beside any other checker: it would outdo them all.
+        """
+        self.is_open = any(IAnonymous in checker.credentialInterfaces for checker in checkers)
+        if self.is_open and len(checkers) > 1:
             raise ValueError("anonymous access allows no other way to log in")
-        self._portal = Portal(_Realm(self._open), checkers)
+        by_interface: dict[Any, list[ICredentialsChecker]] = {}
+        for checker in checkers:
+            for interface in checker.credentialInterfaces:
+                by_interface.setdefault(interface, []).append(checker)
+        self._portal = Portal(_Realm(self.is_open), [FirstOf(*each) for each in by_interface.items()])
         self._roles = roles
         self._tenants = tenants
         self._audit = audit
+        self._now = now
 
     def login(self, knock: Knock) -> Deferred[User]:
         """See `core.access.Gate`."""
@@ -109,34 +143,73 @@ class Gate:
         return Deferred.fromCoroutine(self._authorise(user, verb, tenant))
 
     async def _login(self, knock: Knock) -> User:
+        shown = ""
         try:
-            _, avatar, _ = await self._portal.login(self._credentials(knock), knock, IUser)
+            credentials = self._credentials(knock)
+            shown = type(credentials).__name__
+            _, avatar, _ = await self._portal.login(credentials, knock, IUser)
+            user = self._in_time(cast(User, avatar))
         except Exception as error:
             refusal = self._refusal(error)
-            self._audit.refused(knock.origin, refusal.why)
+            self._audit.refused(knock.origin, refusal.why, checker=shown)
             raise refusal from None
-        user = cast(User, avatar)
         self._audit.accepted(user)
         return user
 
-    async def _authorise(self, user: User, verb: Verb, tenant: Sequence[bytes]) -> access.Scope:
+    async def _authorise(self, user: User, verb: Verb, tenant: Sequence[bytes], anew: bool = False) -> access.Scope:
         try:
-            verbs = self._roles.get(user.role, frozenset())
-            if verb not in verbs:
-                raise _lacks(user, verb)
-            return Scope(user, verbs, await reach(user.tenants, named(tenant), self._tenants), self._audit)
+            return await self._decide(await self._anew(user) if anew else user, verb, tenant)
         except Exception as error:
             refusal = self._refusal(error)
             self._audit.refused(user.origin, refusal.why, user, verb)
             raise refusal from None
 
+    async def _decide(self, user: User, verb: Verb, tenant: Sequence[bytes]) -> Scope:
+        """The one place where it is decided who may do what."""
+        roles = [self._roles[role] for role in user.roles if role in self._roles]
+        if not any(verb in role.verbs for role in roles):
+            raise _lacks(user, verb)
+        also = frozenset[str]().union(*(role.consoles.tenants for role in roles))
+        choice = named(tenant)
+        if user.must_name_tenant and choice is None:
+            raise Forbidden("act without a tenant", "it must name one of its tenants")
+        within = await reach(user.tenants, choice, self._tenants, also)
+        left = inf if user.expires is None else user.expires - self._now()
+
+        def again() -> Deferred[access.Scope]:
+            return Deferred.fromCoroutine(self._authorise(user, verb, tenant, anew=True))
+
+        return Scope(user, min(left, within.holds), roles, within, self._audit, again)
+
+    async def _anew(self, user: User) -> User:
+        """The `user` as it is known now."""
+        known: User | Deferred[User] = user if user.again is None else user.again()
+        if isinstance(known, Deferred):
+            known = await known
+        known = replace(known, origin=user.origin)
+        if known.name != user.name:
+            raise Unauthenticated(f"the credentials are now those of {known.name}")
+        return self._in_time(known)
+
+    def _in_time(self, user: User) -> User:
+        if user.expires is not None and self._now() >= user.expires:
+            raise Unauthenticated("the credentials have expired")
+        return user
+
     def _credentials(self, knock: Knock) -> ICredentials:
-        if self._open:
+        if self.is_open:
             return Anonymous()
-        token = bearer(knock.authorization)
-        if token is None:
-            raise Unauthenticated("no credentials")
-        return token
+        if knock.ticket is not None:
+            if knock.authorization:
+                raise Unauthenticated("a ticket together with an Authorization header")
+            return Ticket(knock.ticket)
+        if knock.request is not None and (signed := proof(knock.request, self._now())) is not None:
+            return SignedRequest(signed, active_roles(knock.request))
+        if (token := bearer(knock.authorization, knock.peer)) is not None:
+            return token
+        if knock.certificate is not None:
+            return Certificate(knock.certificate)
+        raise Unauthenticated("no credentials")
 
     def _refusal(self, error: Exception) -> Refusal:
         """What the client is told of `error`."""
@@ -151,4 +224,4 @@ class Gate:
 
 
 def _lacks(user: User, verb: Verb) -> Forbidden:
-    return Forbidden(verb, f"the role {user.role} has not the verb {verb}")
+    return Forbidden(verb, f"no role of {', '.join(user.roles) or 'none'} has the verb {verb}")

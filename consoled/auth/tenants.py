@@ -5,10 +5,13 @@ is another `Tenants`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
 from typing import Final, Protocol
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, succeed
+from twisted.python.failure import Failure
 
 from consoled.core.access import Forbidden
 from consoled.nodesets import expand
@@ -22,10 +25,19 @@ class UnknownTenant(Exception):
     """Nobody has heard of this tenant.  Distinct from not being able to ask."""
 
 
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a tenant owns."""
+
+    nodes: frozenset[str]
+    holds: float = inf
+    """For how many seconds that is an answer; then somebody has to ask again."""
+
+
 class Tenants(Protocol):
     """Who owns what."""
 
-    def nodes(self, tenant: str) -> Deferred[frozenset[str]]:
+    def nodes(self, tenant: str) -> Deferred[Holding]:
         """The tenant's nodes.  Fails with `UnknownTenant`, or with `CannotKnow` where it cannot be asked."""
 
 
@@ -46,9 +58,28 @@ class TenantTable:
             except ValueError as error:
                 raise ValueError(f"tenants.{name}: {error}") from None
 
-    def nodes(self, tenant: str) -> Deferred[frozenset[str]]:
+    def nodes(self, tenant: str) -> Deferred[Holding]:
         """See `Tenants`."""
-        return succeed(self._nodes[tenant]) if tenant in self._nodes else fail(UnknownTenant(tenant))
+        return succeed(Holding(self._nodes[tenant])) if tenant in self._nodes else fail(UnknownTenant(tenant))
+
+
+class FirstTenants:
+    """Several sources: the first that has heard of a tenant says what it owns."""
+
+    def __init__(self, sources: Sequence[Tenants]) -> None:
+        self._sources = sources
+
+    def nodes(self, tenant: str) -> Deferred[Holding]:
+        """See `Tenants`."""
+        return Deferred.fromCoroutine(self._ask(tenant))
+
+    async def _ask(self, tenant: str) -> Holding:
+        for source in self._sources:
+            try:
+                return await source.nodes(tenant)
+            except UnknownTenant:
+                continue
+        raise UnknownTenant(tenant)
 
 
 def named(headers: Sequence[bytes]) -> str | None:
@@ -66,30 +97,48 @@ def named(headers: Sequence[bytes]) -> str | None:
     return name
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far somebody reaches."""
+
+    within: Collection[str] | None
+    """The tenants whose nodes they are; None: all nodes."""
+    owned: Mapping[str, frozenset[str]]
+    """The nodes of each tenant that was asked about; one that nobody has heard of is not there."""
+    holds: float
+    """For how many seconds."""
+
+    def has(self, console: str) -> bool:
+        """Whether `console` is not out of reach."""
+        return self.within is None or any(console in self.owned.get(tenant, ()) for tenant in self.within)
+
+
 async def reach(
-    bound: frozenset[str] | None, choice: str | None, tenants: Tenants
-) -> tuple[frozenset[str], ...] | None:
-    """The node sets within reach of a user who is `bound` to some tenants and names `choice`; None: all nodes.
+    bound: Collection[str] | None, choice: str | None, tenants: Tenants, also: Collection[str] = ()
+) -> Reach:
+    """How far a user reaches who is `bound` to some tenants and names `choice`; `also` is asked about as well.
 
     Naming a tenant narrows, also for a user who is bound to none, and never widens.  Raises `Forbidden` for a
-    tenant that is unknown or not among the user's; a bound tenant that is unknown merely has no nodes.
+    tenant that is unknown or not among the user's; a bound tenant that is unknown merely has no nodes.  Raises
+    `CannotKnow` if any tenant cannot be asked; all are asked at once.
     """
-    if choice is not None:
-        if bound is not None and choice not in bound:
-            raise _not_for(f"not bound to tenant {choice}")
-        try:
-            return (await tenants.nodes(choice),)
-        except UnknownTenant:
-            raise _not_for(f"unknown tenant {choice}") from None
-    if bound is None:
-        return None
-    sets = []
-    for tenant in sorted(bound):
-        try:
-            sets.append(await tenants.nodes(tenant))
-        except UnknownTenant:
-            continue
-    return tuple(sets)
+    if choice is not None and bound is not None and choice not in bound:
+        raise _not_for(f"not bound to tenant {choice}")
+    within = bound if choice is None else {choice}
+    names = sorted({*(within or ()), *also})
+    try:
+        answers = await gatherResults([tenants.nodes(name).addErrback(_nobody) for name in names], consumeErrors=True)
+    except FirstError as first:
+        first.subFailure.raiseException()
+    holdings = {name: answer for name, answer in zip(names, answers, strict=True) if answer is not None}
+    if choice is not None and choice not in holdings:
+        raise _not_for(f"unknown tenant {choice}")
+    owned = {name: holding.nodes for name, holding in holdings.items()}
+    return Reach(within, owned, min((holding.holds for holding in holdings.values()), default=inf))
+
+
+def _nobody(failure: Failure) -> None:
+    failure.trap(UnknownTenant)
 
 
 def _not_for(why: str) -> Forbidden:

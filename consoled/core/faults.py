@@ -55,6 +55,13 @@ class NodeNotReading(Fault):
         super().__init__(f"Console [{name}] is not taking input; it was discarded")
 
 
+class NotRecorded(Fault):
+    """Input to the console is to be recorded, and cannot be."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Input to console [{name}] cannot be recorded at present; it was discarded")
+
+
 class NoBreak(Fault):
     """The console's kind has no way to send a break."""
 

@@ -2,25 +2,28 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import Logger, capturedLogs, eventAsText
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from consoled.auth.audit import Audit, Record, to_log
-from consoled.auth.credentials import IBearerToken
+from consoled.auth.audit import Audit, Record
+from consoled.auth.consoles import Consoles
+from consoled.auth.credentials import IBearerToken, ICertificate, ITicket
 from consoled.auth.gate import Gate, IUser
-from consoled.auth.roles import ROLES
-from consoled.auth.tenants import Tenants, TenantTable
+from consoled.auth.roles import ROLES, Role
+from consoled.auth.sinks import to_log
+from consoled.auth.tenants import Holding, Tenants, TenantTable
 from consoled.auth.tokens import TokensFile
 from consoled.core import access
-from consoled.core.access import CannotKnow, Forbidden, Knock, Unauthenticated, User, Verb
+from consoled.core.access import CannotKnow, Forbidden, Knock, Limits, Unauthenticated, User, Verb
 
 CANARY = "canary-4711"
 TOKENS = f"""
@@ -38,7 +41,7 @@ class Site:
 
     def __init__(self, *checkers: ICredentialsChecker, tenants: Tenants = TENANTS) -> None:
         self.records: list[Record] = []
-        self.gate: access.Gate = Gate(checkers, ROLES, tenants, Audit(self.records.append, lambda: 0.0))
+        self.gate: access.Gate = Gate(checkers, ROLES, tenants, Audit(self.records.append, lambda: 0.0), lambda: 0.0)
 
     def login(self, *authorization: bytes) -> User:
         return now(self.gate.login(Knock("192.0.2.7:1", authorization)))
@@ -79,7 +82,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def somebody(role: str, *tenants: str) -> User:
-    return User("somebody", role, frozenset(tenants) or None, "test", "192.0.2.7:1")
+    return User("somebody", (role,), frozenset(tenants) or None, "test", "192.0.2.7:1")
 
 
 # --------------------------------------------------------------------------------------------------------- who
@@ -87,7 +90,7 @@ def somebody(role: str, *tenants: str) -> User:
 
 def test_a_known_token_is_its_user(site: Site) -> None:
     user = site.login(b"Bearer " + CANARY.encode())
-    assert user == User("alice", "operator", frozenset({"blue"}), "tokens", "192.0.2.7:1")
+    assert user == User("alice", ("operator",), frozenset({"blue"}), "tokens", "192.0.2.7:1")
     assert verifyObject(IUser, user)
     assert [record["action"] for record in site.records] == ["accepted"]
 
@@ -121,7 +124,7 @@ def test_a_site_with_no_checker_lets_nobody_in() -> None:
 @pytest.mark.parametrize("authorization", [[], [b"Bearer whatever"], [b"junk", b"junk"]])
 def test_an_open_door_makes_everybody_an_admin(authorization: list[bytes]) -> None:
     user = Site(AllowAnonymousAccess()).login(*authorization)
-    assert (user.name, user.role, user.tenants, user.origin) == ("anonymous", "admin", None, "192.0.2.7:1")
+    assert (user.name, user.roles, user.tenants, user.origin) == ("anonymous", ("admin",), None, "192.0.2.7:1")
 
 
 def test_an_open_door_beside_a_shut_one_is_a_mistake() -> None:
@@ -135,8 +138,8 @@ def test_a_slow_checker_holds_up_one_login_only() -> None:
     users: list[User] = []
     site.gate.login(Knock("a:1", (b"Bearer x",))).addCallback(users.append)
     assert users == []
-    slow.answer.callback(User("alice", "viewer", None, "slow"))
-    assert users == [User("alice", "viewer", None, "slow", "a:1")]
+    slow.answer.callback(User("alice", ("viewer",), None, "slow"))
+    assert users == [User("alice", ("viewer",), None, "slow", "a:1")]
 
 
 def test_the_callers_time_limit_ends_as_cannot_know() -> None:
@@ -175,7 +178,7 @@ def test_the_token_shows_nowhere(site: Site) -> None:
     broken = Slow()
     broken.answer.errback(RuntimeError("oops"))
     with capturedLogs() as events:
-        for gate in (site.gate, Gate([broken], ROLES, TENANTS, Audit(to_log(Logger()), lambda: 0.0))):
+        for gate in (site.gate, Gate([broken], ROLES, TENANTS, Audit(to_log(Logger()), lambda: 0.0), lambda: 0.0)):
             for headers in ([wrong], [wrong, wrong], [wrong + b" !"], [b"Bearer " + CANARY.encode()]):
                 outcome: list[Any] = []
                 gate.login(Knock("a:1", tuple(headers))).addBoth(outcome.append)
@@ -192,12 +195,12 @@ def test_the_token_shows_nowhere(site: Site) -> None:
 
 # The table of the issue, spelled out: not computed from the one that it checks.
 MATRIX = {
-    "viewer": "yes yes no  no  no  no  no  no",
-    "operator": "yes yes yes yes yes no  no  no",
-    "admin": "yes yes yes yes yes yes yes yes",
-    "unheard-of": "no  no  no  no  no  no  no  no",
+    "viewer": "yes yes no  no  no  no  no  no  no",
+    "operator": "yes yes yes yes yes yes no  no  no",
+    "admin": "yes yes yes yes yes yes yes yes yes",
+    "unheard-of": "no  no  no  no  no  no  no  no  no",
 }
-VERBS: Sequence[Verb] = ("list", "tail", "interact", "take", "break", "broadcast", "kick", "admin")
+VERBS: Sequence[Verb] = ("list", "tail", "interact", "take", "break", "reset", "broadcast", "kick", "admin")
 
 
 def test_the_matrix_has_every_verb_and_every_role() -> None:
@@ -245,7 +248,7 @@ def test_C_TENANT_2_a_node_of_another_is_refused_also_to_an_admin_who_names_a_te
         with pytest.raises(Forbidden) as caught:
             scope.require(verb, "x5")
         assert str(caught.value) == "User does not have permission to access x5"
-    assert [(record["action"], record["console"]) for record in site.records] == [("refused", "x5")] * 3
+    assert [(record["action"], record["machine"]) for record in site.records] == [("refused", "x5")] * 3
 
 
 def test_the_role_comes_before_the_tenant() -> None:
@@ -277,9 +280,9 @@ class Service:
     """A tenant service that has yet to answer."""
 
     def __init__(self) -> None:
-        self.answer: Deferred[frozenset[str]] = Deferred()
+        self.answer: Deferred[Holding] = Deferred()
 
-    def nodes(self, tenant: str) -> Deferred[frozenset[str]]:
+    def nodes(self, tenant: str) -> Deferred[Holding]:
         return self.answer
 
 
@@ -301,3 +304,263 @@ def test_C_TENANT_5_a_tenant_service_that_hangs_is_cut_off() -> None:
     clock.advance(3)
     assert failures[0].check(CannotKnow)
     assert service.answer.called
+
+
+# ------------------------------------------------------------------------------------------- what is shown
+
+
+class Takes:
+    """A checker of one sort of credentials, which notes what it was shown."""
+
+    def __init__(self, interface: Any) -> None:
+        self.credentialInterfaces = (interface,)
+        self.shown: list[Any] = []
+
+    def requestAvatarId(self, credentials: Any) -> Any:
+        self.shown.append(credentials.value)
+        return User("somebody", ("viewer",), None, self.credentialInterfaces[0].__name__)
+
+
+@pytest.mark.parametrize(
+    ("knock", "proof", "shown"),
+    [
+        (Knock("a:1", (b"Bearer x",)), "IBearerToken", b"x"),
+        (Knock("a:1", (), b"der"), "ICertificate", b"der"),
+        (Knock("a:1", (), None, b"ticket"), "ITicket", b"ticket"),
+        (Knock("a:1", (b"Bearer x",), b"der"), "IBearerToken", b"x"),
+        (Knock("a:1", (), b"der", b"ticket"), "ITicket", b"ticket"),
+    ],
+)
+def test_of_what_is_shown_one_counts(knock: Knock, proof: str, shown: bytes) -> None:
+    checkers = [Takes(interface) for interface in (IBearerToken, ICertificate, ITicket)]
+    assert now(Site(*checkers).gate.login(knock)).proof == proof
+    assert [checker.shown for checker in checkers if checker.shown] == [[shown]]
+
+
+@pytest.mark.parametrize(
+    "knock",
+    [
+        Knock("a:1", (b"Bearer wrong",), b"der"),
+        Knock("a:1", (b"Basic x",), b"der"),
+        Knock("a:1", (), b"der", b"wrong"),
+        Knock("a:1", (b"Bearer right",), None, b"wrong"),
+        Knock("a:1", (b"Bearer right",), None, b""),
+    ],
+)
+def test_what_is_wrong_is_not_made_good_by_something_else(site: Site, knock: Knock) -> None:
+    for gate in (site.gate, Site(Takes(ICertificate)).gate):
+        with pytest.raises(Unauthenticated):
+            now(gate.login(knock))
+
+
+def test_a_sort_of_credentials_that_nobody_takes(site: Site) -> None:
+    for knock in (Knock("a:1", (), b"der"), Knock("a:1", (), None, b"ticket")):
+        with pytest.raises(Unauthenticated):
+            now(site.gate.login(knock))
+    assert {record["checker"] for record in site.records} == {"Certificate", "Ticket"}
+
+
+def test_several_checkers_take_tokens_in_their_order(tmp_path: Path) -> None:
+    (path := tmp_path / "tokens.toml").write_text(TOKENS)
+    tokens, other = TokensFile(path, ROLES, Clock()), Takes(IBearerToken)
+    for order, proofs in (((tokens, other), ["tokens", "IBearerToken"]), ((other, tokens), ["IBearerToken"] * 2)):
+        site = Site(*order)
+        assert [site.login(b"Bearer " + token).proof for token in (CANARY.encode(), b"unknown")] == proofs
+
+
+# ------------------------------------------------------------------------------------------------- and later
+
+
+def expiring(expires: float, again: Any = None) -> User:
+    return User("somebody", ("viewer",), None, "test", "a:1", expires=expires, again=again)
+
+
+class Late(Site):
+    """A gate at the time 1000."""
+
+    def __init__(self, *checkers: ICredentialsChecker) -> None:
+        super().__init__()
+        self.time = 1000.0
+        self.gate = Gate(checkers, ROLES, TENANTS, Audit(self.records.append, lambda: 0.0), lambda: self.time)
+
+
+def test_a_proof_that_has_expired_is_none() -> None:
+    for expires, good in ((999.0, False), (1000.0, False), (1000.5, True)):
+        slow = Slow()
+        slow.answer.callback(expiring(expires))
+        site = Late(slow)
+        if good:
+            assert site.authorise(site.login(b"Bearer x"), "tail").holds == 0.5
+        else:
+            with pytest.raises(Unauthenticated):
+                site.login(b"Bearer x")
+            assert site.records[0]["why"] == "the credentials have expired"
+
+
+def test_a_decision_that_nothing_limits_holds_for_ever() -> None:
+    assert Late().authorise(somebody("viewer"), "tail").holds == float("inf")
+
+
+def test_a_decision_holds_as_long_as_what_is_known_of_the_tenants() -> None:
+    class Known:
+        def nodes(self, tenant: str) -> Deferred[Holding]:
+            return succeed(Holding(frozenset({"x1"}), {"blue": 10.0, "green": 5.0}[tenant]))
+
+    site = Site(tenants=Known())
+    assert site.authorise(somebody("viewer", "blue", "green"), "tail").holds == 5
+    assert site.authorise(somebody("viewer", "blue", "green"), "tail", b"blue").holds == 10
+    assert site.authorise(somebody("viewer"), "tail").holds == float("inf")
+    user = User("somebody", ("viewer",), frozenset({"blue"}), "test", "a:1", expires=7.0)
+    assert site.authorise(user, "tail").holds == 7
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_again_asks_the_checker_and_decides_anew(late: bool) -> None:
+    known: list[Any] = [expiring(2000), expiring(2000), User("somebody", ("operator",), None, "test")]
+
+    def again() -> Any:
+        found = known.pop(0)
+        return succeed(found) if late else found
+
+    known[0:2] = [expiring(3000, again), expiring(4000, again)]
+    site = Late()
+    scope = site.authorise(expiring(2000, again), "tail", b"blue")
+    for holds in (2000, 3000, float("inf")):
+        scope = now(scope.again())
+        assert scope.holds == holds
+        assert scope.user.origin == "a:1"
+        assert not scope.admits("tail", "x5"), "still for the tenant that was named"
+    assert scope.admits("interact", "x1")
+    assert site.records == [], "nobody knocked"
+
+
+@pytest.mark.parametrize(
+    ("found", "error", "why"),
+    [
+        (Unauthenticated("revoked"), Unauthenticated, "revoked"),
+        (CannotKnow("no keys"), CannotKnow, "no keys"),
+        (KeyError("oops"), CannotKnow, "an accident: KeyError"),
+        (None, CannotKnow, "an accident: TypeError"),
+        (User("mallory", ("admin",), None, "test"), Unauthenticated, "the credentials are now those of mallory"),
+        (User("somebody", (), None, "test"), Forbidden, "no role of none has the verb tail"),
+        (User("somebody", ("viewer",), None, "test", expires=1000.0), Unauthenticated, "the credentials have expired"),
+        (User("somebody", ("viewer",), frozenset({"green"}), "test"), Forbidden, "not bound to tenant blue"),
+    ],
+)
+def test_again_may_be_a_refusal(found: Any, error: type[Exception], why: str) -> None:
+    def again() -> Any:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    site = Late()
+    scope = site.authorise(expiring(2000, again), "tail", b"blue")
+    with capturedLogs(), pytest.raises(error):
+        now(scope.again())
+    [record] = site.records
+    assert (record["action"], record["why"], record["verb"]) == ("refused", why, "tail")
+
+
+def test_a_user_of_whom_nothing_more_is_known_expires_all_the_same() -> None:
+    site = Late()
+    scope = site.authorise(expiring(2000), "tail")
+    assert now(scope.again()).holds == 1000
+    site.time = 2000
+    with pytest.raises(Unauthenticated):
+        now(scope.again())
+
+
+# ---------------------------------------------------------------------------------- roles of a site's own, limits
+
+
+def with_roles(**roles: Role) -> Site:
+    site = Site()
+    site.gate = Gate([], roles, TENANTS, Audit(site.records.append, lambda: 0.0), lambda: 0.0)
+    return site
+
+
+def role(verbs: str, consoles: str = "@*", session: float = inf, idle: float = inf) -> Role:
+    return Role(frozenset(verbs.split()), Consoles.parse(consoles, {}), Limits(session, idle))  # type: ignore[arg-type]
+
+
+def holder(*roles: str) -> User:
+    return User("somebody", roles, None, "test", "a:1")
+
+
+def test_of_several_roles_any_will_do_but_not_a_verb_of_one_at_the_consoles_of_another() -> None:
+    site = with_roles(see=role("list tail", "x[1-5]"), do=role("tail interact", "x[4-6]"))
+    scope = site.authorise(holder("see", "do", "unheard-of"), "tail")
+    assert [verb for verb in VERBS if scope.admits(verb, "x1")] == ["list", "tail"]
+    assert [verb for verb in VERBS if scope.admits(verb, "x4")] == ["list", "tail", "interact"]
+    assert [verb for verb in VERBS if scope.admits(verb, "x6")] == ["tail", "interact"]
+    assert [verb for verb in VERBS if scope.admits(verb, "x7")] == []
+    with pytest.raises(Forbidden, match="permission to access x1"):
+        scope.require("interact", "x1")
+    with pytest.raises(Forbidden, match="permission to break"):
+        scope.require("break", "x1")
+    assert [record["why"] for record in site.records] == [
+        "no role has the verb interact there",
+        "no role of see, do, unheard-of has the verb break",
+    ]
+
+
+def test_a_role_may_be_for_a_tenants_nodes_without_its_user_being_bound() -> None:
+    site = with_roles(see=role("tail", "@tenant:blue!x2"), other=role("tail", "@*!@tenant:blue!@tenant:green"))
+    assert [n for n in range(1, 10) if site.authorise(holder("see"), "tail").admits("tail", f"x{n}")] == [1, 3, 4]
+    assert [n for n in range(1, 10) if site.authorise(holder("other"), "tail").admits("tail", f"x{n}")] == [9]
+
+
+def test_a_tenant_that_cannot_be_asked_about_is_not_left_out_of_a_role() -> None:
+    class Down:
+        def nodes(self, tenant: str) -> Deferred[Holding]:
+            return fail(CannotKnow("down"))
+
+    site = with_roles()
+    site.gate = Gate(
+        [], {"rest": role("tail", "@*!@tenant:blue")}, Down(), Audit(site.records.append, lambda: 0.0), lambda: 0.0
+    )
+    with pytest.raises(CannotKnow):
+        site.authorise(holder("rest"), "tail")
+
+
+def test_the_most_generous_limits_of_the_roles_that_grant_the_verb_there() -> None:
+    site = with_roles(a=role("tail", "@*", 10, 40), b=role("tail interact", "x1", 20, 30), c=role("interact", "x1", 5))
+    scope = site.authorise(holder("a", "b", "c"), "tail")
+    assert scope.limits("tail", "x1") == Limits(20, 40)
+    assert scope.limits("tail", "x2") == Limits(10, 40)
+    assert scope.limits("interact", "x1") == Limits(20, inf)
+    assert scope.limits("interact", "x2") == Limits(0, inf), "not granted, not for a moment"
+
+
+class First:
+    """A proof that is good for one verb at one console."""
+
+    def admits(self, verb: Verb, console: str) -> bool:
+        return (verb, console) == ("tail", "x1")
+
+
+def test_a_proof_may_be_for_less_than_its_roles() -> None:
+    site = Site()
+    user = User("somebody", ("admin",), None, "ticket", "a:1", narrowed=First())
+    scope = site.authorise(user, "interact")
+    assert [(verb, f"x{n}") for verb in VERBS for n in range(1, 9) if scope.admits(verb, f"x{n}")] == [("tail", "x1")]
+    with pytest.raises(Forbidden, match="permission to access x1"):
+        scope.require("interact", "x1")
+    assert site.records[0]["why"] == "the ticket is not for that"
+
+
+def test_C_TENANT_8_whoever_must_name_a_tenant_does_nothing_without() -> None:
+    site = Site()
+    user = User("somebody", ("admin",), frozenset({"blue"}), "jwt", "a:1", must_name_tenant=True)
+    for headers in ([], [b""], [b" "]):
+        with pytest.raises(Forbidden, match="act without a tenant"):
+            site.authorise(user, "tail", *headers)
+    with pytest.raises(Forbidden, match="act for this tenant"):
+        site.authorise(user, "tail", b"green")
+    assert site.authorise(user, "tail", b"blue").admits("tail", "x1")
+
+
+def test_only_an_open_site_is_open(site: Site) -> None:
+    assert Site(AllowAnonymousAccess()).gate.is_open
+    assert not site.gate.is_open
+    assert not Site().gate.is_open

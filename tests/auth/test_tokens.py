@@ -16,7 +16,8 @@ from consoled.auth import tokens
 from consoled.auth.credentials import BearerToken
 from consoled.auth.roles import ROLES
 from consoled.auth.tokens import TokensFile, parse
-from consoled.core.access import User
+from consoled.auth.watched import GRACE, LARGEST
+from consoled.core.access import Unauthenticated, User
 
 EXAMPLE = Path(__file__).parents[2] / "etc" / "tokens.toml"
 
@@ -36,9 +37,16 @@ BOB = entry("bob", "bob-token")
 def test_a_token_becomes_a_user() -> None:
     text = entry("alice", "a", "admin") + entry("ci@blue", "b", "viewer", 'tenants = ["blue", "green"]')
     assert list(parse(text.encode(), ROLES).values()) == [
-        User("alice", "admin", None, "tokens"),
-        User("ci@blue", "viewer", frozenset({"blue", "green"}), "tokens"),
+        User("alice", ("admin",), None, "tokens"),
+        User("ci@blue", ("viewer",), frozenset({"blue", "green"}), "tokens"),
     ]
+
+
+def test_a_token_may_have_several_roles_and_an_end() -> None:
+    text = ALICE.replace('role = "operator"', 'role = ["viewer", "operator"]\nexpires = 2026-11-21T23:45:00+01:00')
+    [user] = parse(text.encode(), ROLES).values()
+    assert user.roles == ("viewer", "operator")
+    assert user.expires == 1_795_301_100.0
 
 
 def test_no_tenants_at_all_is_not_the_same_as_not_bound() -> None:
@@ -67,6 +75,9 @@ def test_one_name_may_have_several_tokens() -> None:
         (entry("a\\u001b[2J", "a"), r"\$\.token\[0\]\.name"),
         (entry("a\\u202e", "a"), r"\$\.token\[0\]\.name"),
         (entry("a", "a", "root"), r"'root' is not a role \(admin, operator, viewer\) - at `\$\.token\[0\]\.role`"),
+        (ALICE.replace('"operator"', '["viewer", "root"]'), r"'root' is not a role .* at `\$\.token\[0\]\.role`"),
+        (ALICE.replace('"operator"', "[]"), r"\$\.token\[0\]\.role"),
+        (entry("a", "a", more="expires = 2026-11-21T23:45:00"), r"timezone.* - at `\$\.token\[0\]\.expires`"),
         (entry("a", "a", more='tenants = "blue"'), r"\$\.token\[0\]\.tenants"),
         (entry("a", "a", more='tenants = ["Blue"]'), r"\$\.token\[0\]\.tenants\[0\]"),
         (ALICE + entry("bob", "alice-token"), r"the same token as 'alice' has - at `\$\.token\[1\]\.sha256`"),
@@ -222,6 +233,43 @@ def test_a_missing_file_lets_nobody_in_until_it_is_back(story: Story) -> None:
         assert story.checker.trouble is None
 
 
+def test_whoever_is_in_is_known_by_the_same_token_only(story: Story) -> None:
+    alice = story.checker.requestAvatarId(BearerToken(b"alice-token"))
+    assert alice.again is not None
+    assert alice.again() == alice
+    story.write(BOB + ALICE.replace("operator", "viewer"))
+    story.later()
+    changed = alice.again()
+    assert changed.roles == ("viewer",)
+    story.write(BOB)
+    story.later()
+    for user in (alice, changed):
+        with pytest.raises(Unauthenticated):
+            user.again()
+
+
+def test_whoever_is_in_stays_while_an_editor_has_the_file(story: Story) -> None:
+    alice = story.checker.requestAvatarId(BearerToken(b"alice-token"))
+    aside = story.path.rename(story.path.with_suffix(".aside"))
+    for _ in range(5):
+        story.later()
+        assert story.who("alice-token") is None
+        assert alice.again().name == "alice"
+    story.clock.advance(GRACE - 4)
+    with pytest.raises(Unauthenticated):
+        alice.again()
+    aside.rename(story.path)
+    story.later()
+    assert alice.again().name == "alice"
+
+
+def test_a_token_shows_in_nothing_of_its_user(story: Story) -> None:
+    story.write(entry("carol", "canary-4711"))
+    story.later()
+    carol = story.checker.requestAvatarId(BearerToken(b"canary-4711"))
+    assert "canary" not in repr(carol) + repr(carol.again)
+
+
 def test_a_missing_directory_lets_nobody_in(story: Story) -> None:
     story.path.unlink()
     story.path.parent.rmdir()
@@ -272,7 +320,7 @@ def test_what_is_no_file_is_not_opened(story: Story) -> None:
 
 
 def test_a_huge_file_is_not_parsed(story: Story) -> None:
-    story.write("#" * (tokens.LARGEST + 1))
+    story.write("#" * (LARGEST + 1))
     story.later()
     assert story.who("alice-token") == "alice"
     assert "larger" in str(story.checker.trouble)
