@@ -1,6 +1,6 @@
 """Plain HTTP answers: JSON with a length, as every refusal before a WebSocket is one.
 
-Called by the faces and by `site`.
+Called by the faces and by `site`; `HttpRefusal` is raised by whoever is asked on the way to one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,15 @@ from typing import Any
 
 import msgspec
 from twisted.web.server import Request
+
+
+class HttpRefusal(Exception):
+    """An answer of the HTTP level: its status, a message for the client, and headers that belong to it."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
 
 
 def answer(request: Request, status: int, body: Any = None, headers: Mapping[str, str] | None = None) -> None:

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from consoled.api.escapes import HELP, Command, Escapes
 from consoled.api.frames import Text, quiet_text, text_frame
 from consoled.api.tail import Recorder, Tail
+from consoled.api.vigil import Visit
 from consoled.core.access import Verb
 from consoled.core.attachment import Client
 from consoled.core.console import Console
@@ -33,17 +34,8 @@ class Interact(Tail):
 
     interactive = True
 
-    def __init__(
-        self,
-        console: Console,
-        client: Client,
-        record: Recorder,
-        *,
-        permit: Callable[[Verb], None],
-    ) -> None:
-        """`permit` raises a fault for a verb that the user has not."""
-        super().__init__(console, client, record)
-        self._permit = permit
+    def __init__(self, console: Console, client: Client, record: Recorder, visit: Visit) -> None:
+        super().__init__(console, client, record, visit)
         self._escapes = Escapes()
         self._echo = False
         self._quiet = False
@@ -53,12 +45,15 @@ class Interact(Tail):
 
     def _greet(self) -> None:
         self._say(f"Connection to console [{self._console.name}] opened")
+        if self._console.input_record is not None:
+            self._say(f"Input to console [{self._console.name}] is recorded")
         self._console.keyboard.arrived(self._attachment)
         if self._console.down is not None:
             self._say(f"Console [{self._console.name}] is currently disconnected from {self._console.link.address}")
 
     def said(self, payload: bytes, is_binary: bool) -> None:
         """A text message is a line whose end the stock clients strip; a binary message is keystrokes as they are."""
+        self._visit.heard()
         if self._suspended:
             self._resume()
             if payload in (b"", *LINE_ENDS):
@@ -105,7 +100,7 @@ class Interact(Tail):
 
     def _try(self, verb: Verb, action: Callable[[], None]) -> None:
         try:
-            self._permit(verb)
+            self._visit.require(verb)
             action()
         except Fault as fault:
             self._complain(fault)
@@ -208,7 +203,7 @@ class Interact(Tail):
         self._remark(f"The log of console [{self._console.name}] cannot be read now")
 
     def _reset(self) -> None:
-        self._try("interact", lambda: self._console.reset(self._attachment))
+        self._try("reset", lambda: self._console.reset(self._attachment))
 
     def _info(self) -> None:
         console, mode = self._console, "R/W" if self._attachment.typing else "R/O"

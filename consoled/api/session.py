@@ -16,10 +16,15 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from consoled.api.frames import keystrokes
+from consoled.straight import Straight
+
 MESSAGE_LIMIT = 65536
 """The most bytes in one message of a client; a longer one closes its session with 1009."""
 HEARD = 1024
 """Bytes of a client's that are heard in one turn of the reactor.  They may be a hundred messages, and others wait."""
+LATE = 512 * 1024
+"""Bytes that may wait for a client before it is one that does not read."""
 PING_INTERVAL = 30.0
 PING_PATIENCE = 150.0
 """Seconds without any sign of life after which a client is gone.  Generous, because a ping waits behind the output
@@ -32,6 +37,10 @@ _log = Logger()
 
 class Conversation(Protocol):
     """A face's side of a session.  Called by `Session`."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The one that was chosen of those that the client offers; None: none."""
 
     def opened(self, session: Session) -> None:
         """The WebSocket is open."""
@@ -59,37 +68,67 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
         """Whether the client does not read: what is not paced by the conversation should not be sent now."""
         self._conversation = conversation
         self._opened = False
+        self._way: Straight
+        self._strained = False
+        """Whether more waits in the transport than it likes."""
         self._pinged: bytes | None = None
         self._dropping: Any = None
         self._unheard = b""
         self._hearing: Any = None
+        self._held = False
 
     # The conversation calls these.
 
     def send(self, frame: bytes) -> None:
         """Put a prepared frame on the wire; nothing once the session is closing."""
         if self.state == self.STATE_OPEN:
-            self.transport.write(frame)
+            self._way.write(frame)
+            if self._strained and not self.full:
+                self._fill()
 
     def end(self, code: int, reason: str) -> None:
         """Begin the closing handshake (RFC 6455 section 7.1.2); what was sent before arrives before it."""
         self.sendCloseFrame(code, encode_truncate(reason, 123))
 
+    def hold(self, held: bool) -> None:
+        """Stop hearing the client, and in the end reading from it; or go on where it was left.  Idempotent.
+
+        A client that closes or vanishes meanwhile is not noticed, so whoever holds it sets a limit.
+        """
+        if held == self._held:
+            return
+        self._held = held
+        if held:
+            self._stop_hearing()
+            self.transport.pauseProducing()
+        elif self._unheard:
+            self._hearing = _call_later(0, self._hear)
+        else:
+            self.transport.resumeProducing()
+
     # The transport calls this, and once the HTTP channel, with what a hasty client has sent before.
 
     def dataReceived(self, data: bytes) -> None:
+        message = keystrokes(data) if self._is_at_rest else None
+        if message is not None:
+            self._tell(self._conversation.said, *message)
+            return
         self._unheard += data
-        if self._hearing is None:
+        if self._hearing is None and not self._held:
             self._hear()
         else:
             self.transport.pauseProducing()  # the HTTP channel, when it goes, lets it read once more
 
     # autobahn calls these.
 
+    def onConnect(self, request: object) -> str | None:
+        return self._conversation.subprotocol
+
     def onOpen(self) -> None:
         # The HTTP channel had made itself the producer of this transport.
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
+        self._way = Straight(self.transport)
         self._opened = True
         self.factory.sessions.add(self)
         self._tell(self._conversation.opened, self)
@@ -108,6 +147,7 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         super().sendCloseFrame(code, reasonUtf8, isReply)
+        self.hold(False)  # or its answer would not be heard
         self._over()
 
     def dropConnection(self, abort: bool = False) -> None:
@@ -118,20 +158,19 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if self._dropping is not None and self._dropping.active():
             self._dropping.cancel()
-        if self._hearing is not None:
-            self._hearing.cancel()
-        self._unheard, self._hearing = b"", None
+        self._stop_hearing()
+        self._unheard = b""
         self.factory.sessions.discard(self)
         self._over()
 
-    # The transport calls these, the first again and again on every write past its buffer.
+    # The transport calls these; the first once, or again on every write past its buffer.
 
     def pauseProducing(self) -> None:
-        self.full = True
-        self._conversation.paused()
+        self._strained = True
+        self._fill()
 
     def resumeProducing(self) -> None:
-        self.full = False
+        self.full = self._strained = False
         if self._pinged is not None:
             pinged, self._pinged = self._pinged, None
             self.sendPong(pinged)
@@ -140,16 +179,38 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
     def stopProducing(self) -> None:
         """The transport is gone; `onClose` follows."""
 
+    def _fill(self) -> None:
+        """Who is only a moment late stays in step, since reading on alone costs more."""
+        if self._way.waiting > LATE:
+            self.full = True
+            self._conversation.paused()
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether the next byte begins a message, and autobahn waits for no sign of life."""
+        return (
+            self.state == self.STATE_OPEN
+            and not (self._held or self._unheard or self.data or self.inside_message)
+            and self._hearing is self.current_frame is self.autoPingTimeoutCall is None
+        )
+
     def _hear(self) -> None:
         """Hear a little of what came, and the rest in later turns; meanwhile nothing more is read."""
         was_behind, self._hearing = self._hearing is not None, None
         data, self._unheard = self._unheard[:HEARD], self._unheard[HEARD:]
         super().dataReceived(data)
+        if self._held or self._hearing is not None:
+            return  # the conversation has held it meanwhile, and perhaps let it go on
         if self._unheard:
             self._hearing = _call_later(0, self._hear)
             self.transport.pauseProducing()
         elif was_behind:
             self.transport.resumeProducing()
+
+    def _stop_hearing(self) -> None:
+        if self._hearing is not None:
+            self._hearing.cancel()
+            self._hearing = None
 
     def _over(self) -> None:
         if self._opened:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 from consoled.api.frames import Text, text_frame
 from consoled.api.session import Session
+from consoled.api.vigil import Visit
 from consoled.core.attachment import Attachment, Client
 from consoled.core.console import Console
+from consoled.core.status import Status
 
 Recorder = Callable[[Attachment], Callable[[], None]]
 """Told of an attachment when it begins; what it returns is called when it is over."""
@@ -21,12 +23,14 @@ class Tail:
     """A read-only session: the stream from one offset on, and not a word of the client's to the node."""
 
     interactive = False
+    subprotocol: str | None = None
 
     def __init__(
         self,
         console: Console,
         client: Client,
         record: Recorder,
+        visit: Visit,
         *,
         at: int | None = None,
         follow: bool = True,
@@ -37,6 +41,7 @@ class Tail:
         self._at = at
         self._follow = follow
         self._record = record
+        self._visit = visit
         self._session: Session
         self._attachment: Attachment
         self.send: Callable[[bytes], None]
@@ -56,6 +61,7 @@ class Tail:
             interactive=self.interactive,
         )
         self._detached = self._record(self._attachment)
+        self._visit.begin(self.ended)
         self._greet()
         self._attachment.pump()
 
@@ -70,6 +76,7 @@ class Tail:
         self._attachment.resume()
 
     def closed(self) -> None:
+        self._visit.over()
         self._attachment.leave()
         self._detached()
 
@@ -80,6 +87,9 @@ class Tail:
 
     def notice(self, text: str) -> None:
         """A tail is a log: who comes and goes is not in it."""
+
+    def changed(self, status: Status) -> None:
+        """The stream itself has a line of it."""
 
     def finished(self) -> None:
         self._session.end(1000, "end of the log")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 from autobahn.twisted.resource import WebSocketResource
 from twisted.internet.defer import CancelledError, Deferred
@@ -20,6 +20,8 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
+from consoled.api.answers import HttpRefusal as HttpRefusal
+from consoled.api.doors import rise
 from consoled.api.session import Conversation, Session, Sessions
 from consoled.core.faults import Fault
 from consoled.core.seams import Clock
@@ -27,16 +29,9 @@ from consoled.core.seams import Clock
 DECISION = 4.0
 """Seconds for everything that is asked before the upgrade: stock clients give up after five."""
 
+T = TypeVar("T")
+
 _log = Logger()
-
-
-class HttpRefusal(Exception):
-    """An answer of the HTTP level: its status, a message for the client, and headers that belong to it."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = headers or {}
 
 
 class Road:
@@ -52,7 +47,17 @@ class Road:
         decision: Coroutine[Any, Any, Conversation],
         refuse: Callable[[Request, Exception], None],
     ) -> None:
-        """Await `decision`, then open a session for its conversation, or `refuse` with what it raised.
+        """Await `decision`, then open a session for its conversation, or `refuse` with what it raised."""
+        self.decide(request, decision, lambda conversation: self._open(request, conversation), refuse)
+
+    def decide(
+        self,
+        request: Request,
+        decision: Coroutine[Any, Any, T],
+        then: Callable[[T], None],
+        refuse: Callable[[Request, Exception], None],
+    ) -> None:
+        """Await `decision` and give what it returns to `then`, or what it raised to `refuse`.
 
         The decision is cancelled when the client leaves, and when it takes too long: then `refuse` gets a
         `TimeoutError`.
@@ -65,18 +70,18 @@ class Road:
             gone = True
             deciding.cancel()
 
-        def decided(conversation: Conversation) -> None:
+        def decided(what: T) -> None:
             if not gone:
-                self._open(request, conversation)
+                then(what)
 
         def refused(failure: Failure) -> None:
             if gone:
-                failure.trap(CancelledError, Fault)
+                failure.trap(CancelledError, Fault, HttpRefusal)
             elif isinstance(failure.value, Exception):
                 refuse(request, failure.value)
 
         def broken(bug: Failure) -> None:
-            _log.failure("an upgrade request failed", bug)
+            _log.failure("a request failed", bug)
             request.loseConnection()
 
         request.notifyFinish().addErrback(left)
@@ -84,6 +89,7 @@ class Road:
         deciding.addCallbacks(decided, refused).addErrback(broken)
 
     def _open(self, request: Request, conversation: Conversation) -> None:
+        rise(request)
         session = Session(conversation)
         session.factory = self._sessions
         # autobahn parses the request again and logs it: it gets a handshake without secrets or anything to object to.
@@ -97,6 +103,8 @@ class Road:
                 b"Sec-WebSocket-Key": request.requestHeaders.getRawHeaders(b"sec-websocket-key") or [],
             }
         )
+        if conversation.subprotocol is not None:
+            request.requestHeaders.setRawHeaders(b"Sec-WebSocket-Protocol", [conversation.subprotocol.encode()])
         # A hasty client's first messages have come with its request, or since: the HTTP channel has kept them.
         channel: Any = request.channel
         request.content = BytesIO(b"".join(channel._dataBuffer))
@@ -114,12 +122,18 @@ class _One:
         return self._session
 
 
+def asks_for_upgrade(request: Request) -> bool:
+    """Whether `request` wants to become a WebSocket, properly or not."""
+    headers = request.requestHeaders
+    return b"websocket" in _tokens(headers.getRawHeaders(b"upgrade")) and b"upgrade" in _tokens(
+        headers.getRawHeaders(b"connection")
+    )
+
+
 def demand_upgrade(request: Request) -> None:
     """Raise an `HttpRefusal` unless `request` is a proper opening handshake (RFC 6455 section 4.2.1)."""
     headers = request.requestHeaders
-    if b"websocket" not in _tokens(headers.getRawHeaders(b"upgrade")) or b"upgrade" not in _tokens(
-        headers.getRawHeaders(b"connection")
-    ):
+    if not asks_for_upgrade(request):
         raise _bad("This is a WebSocket endpoint: the request must ask for an upgrade")
     if headers.getRawHeaders(b"sec-websocket-version") != [b"13"]:
         raise _bad("Sec-WebSocket-Version must be 13")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import txaio
 from twisted.logger import LogEvent, LogLevel, eventAsText, globalLogPublisher
 
 from consoled.api.session import Session  # autobahn chooses txaio's framework
+from tests.api.cloud import Cloud
 from tests.api.world import World
+from tests.backends.stream_fakes import network
 
 assert Session
 
@@ -38,7 +41,18 @@ def failures(events: list[LogEvent]) -> list[str]:
 @pytest.fixture
 def empty(tmp_path: Path, log: list[LogEvent], monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A world that has not begun.  At its end nothing runs, nothing failed, and no token was ever seen again."""
-    world = World(tmp_path)
+    yield from day(World(tmp_path), log, monkeypatch)
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, log: list[LogEvent], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """A data centre of Triton's; it has begun, and its end is the same."""
+    with network() as net:
+        yield from day(Cloud(tmp_path, net).begin(), log, monkeypatch)
+
+
+def day(world: Any, log: list[LogEvent], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """One day of a world."""
     monkeypatch.setattr(txaio.config, "loop", world.clock)
     yield world
     world.stop()

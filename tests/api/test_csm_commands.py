@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consoled.auth.gate import Gate
-from consoled.auth.roles import ROLES
+from consoled.auth.roles import ROLES, Role
 from consoled.auth.tenants import TenantTable
 from consoled.auth.tokens import TokensFile
 from consoled.core.faults import LinkDown, NoBreak
@@ -387,11 +387,13 @@ def test_no_reset_command(empty: World) -> None:
 
 
 def test_a_verb_that_the_role_has_not(empty: World) -> None:
-    roles = {**ROLES, "operator": ROLES["operator"] - {"take", "break"}}
+    roles = {**ROLES, "operator": Role(ROLES["operator"].verbs - {"take", "break", "reset"})}
     tokens = TokensFile(empty.directory / "tokens.toml", roles, empty.clock)
-    world = empty.begin(gate=Gate([tokens], roles, TenantTable({}), empty.audit))
+    world = empty.begin(gate=Gate([tokens], roles, TenantTable({}), empty.audit, empty.now))
     client = world.joined()
     assert obey(client, "&F") == says("User does not have permission to take")
     assert obey(client, "&B") == says("User does not have permission to break")
+    assert obey(client, "&R") == says("User does not have permission to reset")
+    assert not world.x1.resets
     assert world.x1.link.asked == ["open"]
-    assert [record["verb"] for record in world.audited("refused")] == ["take", "break"]
+    assert [record["verb"] for record in world.audited("refused")] == ["take", "break", "reset"]

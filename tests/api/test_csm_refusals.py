@@ -243,9 +243,10 @@ def test_decisions_are_written_down(world: World) -> None:
     world.knock(f"{BARE}/interact/x1", "gina")
     nobody, gina = world.audited("refused")
     assert nobody == {
-        "timestamp": "2026-11-21T23:45:01.000+00:00",
+        "timestamp": "2026-11-21T23:45:01.000Z",
         "action": "refused",
-        "remoteAddress": "192.0.2.7:40112",
+        "remoteAddress": "192.0.2.7",
+        "remotePort": 40112,
         "why": "no credentials",
     }
-    assert (gina["user"], gina["verb"], gina["console"]) == ("gina", "interact", "x1")
+    assert (gina["account"], gina["verb"], gina["machine"]) == ("gina", "interact", "x1")

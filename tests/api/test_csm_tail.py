@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from consoled.core.attachment import CHUNK
 from consoled.core.status import Waiting
 from tests.api.test_csm_routes import HANDSHAKE, is_json_refusal
 from tests.api.world import BARE, World
@@ -147,10 +148,10 @@ def test_c_tail_9_a_large_dump_goes_out_in_pieces_as_they_are_taken(empty: World
     client.socket.stop_reading()
     headers = [("Authorization", "Bearer canary-vera-4711"), ("Cray-Console-Lines", "20000")]
     client.upgrade(f"{BARE}/tail/x1", headers)
-    assert client.socket.fullest < 3 * 65536
+    assert client.socket.fullest < 2 * CHUNK
     client.socket.start_reading()
     assert client.text().encode() == line * 20_000
-    assert client.socket.fullest < 3 * 65536
+    assert client.socket.fullest < 2 * CHUNK
     assert client.close_code == 1000
 
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import pytest
 from twisted.cred.checkers import AllowAnonymousAccess
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import LogEvent
 
 from consoled.auth.audit import Audit
 from consoled.auth.gate import Gate
 from consoled.auth.roles import ROLES
+from consoled.auth.tapms import TapmsSettings, TenantService
+from consoled.auth.tenants import Holding
+from consoled.core.secret import Secret
+from consoled.fetch import Unreachable
+from tests.api.conftest import failures
 from tests.api.test_csm_refusals import refused
 from tests.api.test_csm_routes import both_verbs, is_json_refusal
 from tests.api.wire import Client
-from tests.api.world import BARE, World
+from tests.api.world import BARE, TENANTS, World
+from tests.auth.tapms import Tapms, tenant
+
+PASSED_OVER = 61
+"""Seconds after which nothing is believed that a tenant service has said."""
 
 NOT_YOURS = "User does not have permission to access {}"
 NOT_FOR = "User does not have permission to act for this tenant"
@@ -24,6 +34,30 @@ def try_it(world: World, user: str, verb: str, node: str, *tenants: str, header:
 
 def let_in(client: Client) -> bool:
     return client.response.status_code == 101
+
+
+def served(empty: World, tapms: Tapms) -> World:
+    """A world whose tenants are known to a tenant service only."""
+    settings = TapmsSettings(url="http://cray-tapms", unsafe_plaintext=True)
+    service = TenantService(settings, tapms, Secrets(), empty.clock)
+    return empty.begin(gate=Gate([empty.tokens], ROLES, service, empty.audit, empty.now))
+
+
+class Secrets:
+    """The service wants no token."""
+
+    def fetch(self, secret: Secret, fresh: bool = False) -> Deferred[str]:
+        raise AssertionError(secret)
+
+
+@pytest.fixture
+def tapms() -> Tapms:
+    return Tapms(**TENANTS)
+
+
+@pytest.fixture(params=["table", "service"])
+def world(request: pytest.FixtureRequest, empty: World, tapms: Tapms) -> World:
+    return empty.begin() if request.param == "table" else served(empty, tapms)
 
 
 @both_verbs
@@ -49,15 +83,99 @@ def test_c_tenant_3_unknown(world: World, verb: str, user: str) -> None:
     assert refused(try_it(world, user, verb, "x1", "nobody").refusal, 403, NOT_FOR)
 
 
+TROUBLES = {
+    "error": (500, b'{"message": "etcd is down"}'),
+    "not JSON": (200, b"<html>please log in</html>"),
+    "not a tenant": (200, b'"Tenant not found."'),
+    "unrouted": (404, b'{"message": "Page not found"}'),
+}
+
+
+@both_verbs
+@pytest.mark.parametrize("user", ["ada", "bob"])
+@pytest.mark.parametrize("trouble", [*TROUBLES, "dropped"])
+def test_c_tenant_4_a_service_that_cannot_be_asked(
+    empty: World, tapms: Tapms, log: list[LogEvent], verb: str, user: str, trouble: str
+) -> None:
+    world = served(empty, tapms)
+    tapms.answer = TROUBLES.get(trouble)
+    tapms.error = Unreachable("dropped") if tapms.answer is None else None
+    refusal = try_it(world, user, verb, "x1", "blue").refusal
+    assert refused(refusal, 503, "Permission cannot be checked at present; try again later")
+    assert int(refusal.headers["retry-after"]) > 0
+    assert "the tenant service cannot be asked" in world.audited("refused")[-1]["why"]
+    assert let_in(try_it(world, "oscar", verb, "x1")), "who is of no tenant needs no tenant service"
+    assert len(failures(log)) == 1
+    log.clear()
+
+
+@both_verbs
+def test_c_tenant_4_what_was_said_less_than_a_minute_ago_is_believed(
+    empty: World, tapms: Tapms, log: list[LogEvent], verb: str
+) -> None:
+    world = served(empty, tapms)
+    assert let_in(try_it(world, "bob", verb, "x1"))
+    tapms.error = Unreachable("dropped")
+    world.clock.advance(59)
+    assert let_in(try_it(world, "bob", verb, "x1"))
+    assert refused(try_it(world, "bob", verb, "x2").refusal, 403, NOT_YOURS.format("x2"))
+    assert try_it(world, "gina", verb, "x2").refusal.status == 503
+    world.clock.advance(PASSED_OVER - 59)
+    assert try_it(world, "bob", verb, "x1").refusal.status == 503
+    log.clear()
+
+
+@both_verbs
+def test_c_tenant_5_a_service_that_hangs(empty: World, tapms: Tapms, log: list[LogEvent], verb: str) -> None:
+    world = served(empty, tapms)
+    tapms.waiting = []
+    client = try_it(world, "bob", verb, "x1")
+    world.clock.advance(2.9)
+    client.receive()
+    assert client.response is None
+    world.clock.advance(0.1)
+    assert is_json_refusal(client.refusal, 503)
+    assert int(client.refusal.headers["retry-after"]) > 0
+    log.clear()
+
+
+def test_c_tenant_4_open_sessions_end_when_nothing_is_known_any_more(
+    empty: World, tapms: Tapms, log: list[LogEvent]
+) -> None:
+    world = served(empty, tapms)
+    bob, oscar = try_it(world, "bob", "interact", "x1"), try_it(world, "oscar", "interact", "x1")
+    tapms.error = Unreachable("dropped")
+    for _ in range(59):
+        world.clock.advance(1)
+        assert bob.is_open
+    world.clock.advance(1)
+    bob.receive()
+    assert (bob.close_code, bob.close_reason) == (1013, "Permission cannot be checked at present; try again later")
+    assert oscar.is_open
+    log.clear()
+
+
+def test_c_tenant_2_open_sessions_end_when_the_tenant_loses_the_node(empty: World, tapms: Tapms) -> None:
+    world = served(empty, tapms)
+    bob = try_it(world, "bob", "interact", "x1")
+    others = [try_it(world, user, "interact", "x1") for user in ("oscar", "ada")]
+    tapms.tenants["blue"] = tenant("blue", "x3")
+    world.clock.advance(10)
+    bob.receive()
+    assert (bob.close_code, bob.close_reason) == (4403, NOT_YOURS.format("x1"))
+    assert all(other.is_open for other in others)
+    assert len(tapms.asked) == 2
+
+
 class Asked:
     """A tenant service that would admit anybody."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    def nodes(self, tenant: str) -> Deferred[frozenset[str]]:
+    def nodes(self, tenant: str) -> Deferred[Holding]:
         self.names.append(tenant)
-        return succeed(frozenset(["x1"]))
+        return succeed(Holding(frozenset(["x1"])))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +198,7 @@ class Asked:
 )
 def test_c_tenant_6_a_name_that_could_be_nobodys_is_not_even_asked_about(empty: World, tenant: str) -> None:
     asked = Asked()
-    gate = Gate([AllowAnonymousAccess()], ROLES, asked, Audit(empty.records.append, empty.now))
+    gate = Gate([AllowAnonymousAccess()], ROLES, asked, Audit(empty.records.append, empty.now), empty.now)
     world = empty.begin(gate=gate)
     answer = world.ask(f"{BARE}/interact/x1", [("Cray-Tenant-Name", tenant)])
     assert refused(answer, 403, NOT_FOR)

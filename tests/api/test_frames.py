@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from consoled.api.frames import Raw, Text, binary_frame, quiet_text, text_frame
+from consoled.api.frames import Raw, Text, binary_frame, keystrokes, quiet_text, text_frame
 
 pieces = st.lists(
     st.one_of(
@@ -16,13 +17,13 @@ pieces = st.lists(
 )
 
 
-def parse(wire: bytes) -> list[Frame]:
+def parse(wire: bytes, mask: bool = False) -> list[Frame]:
     """The frames, by another implementation."""
     reader, frames = StreamReader(), []
     reader.feed_data(wire)
     reader.feed_eof()
     while reader.buffer:
-        parsing = Frame.parse(reader.read_exact, mask=False, max_size=2**20)
+        parsing = Frame.parse(reader.read_exact, mask=mask, max_size=2**20)
         try:
             while True:
                 next(parsing)
@@ -76,3 +77,51 @@ def test_long_frames() -> None:
 def test_only_quiet_text_leaves_the_daemons_lines_out() -> None:
     assert Text().own_lines
     assert not quiet_text().own_lines
+
+
+# ------------------------------------------------------------------------------------------------- keystrokes
+
+
+def masked(payload: bytes, opcode: Opcode, fin: bool = True) -> bytes:
+    """A client's frame, by another implementation."""
+    return Frame(opcode, payload, fin).serialize(mask=True)
+
+
+@given(st.binary(max_size=125))
+def test_short_binary_messages_are_understood(payload: bytes) -> None:
+    assert keystrokes(masked(payload, Opcode.BINARY)) == (payload, True)
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=125))
+def test_short_ascii_messages_are_understood(text: str) -> None:
+    assert keystrokes(masked(text.encode(), Opcode.TEXT)) == (text.encode(), False)
+
+
+@given(st.binary(max_size=300))
+def test_whatever_is_understood_is_what_another_implementation_understands(data: bytes) -> None:
+    message = keystrokes(data)
+    if message is not None:
+        [frame] = parse(data, mask=True)
+        assert message == (frame.data, frame.opcode is Opcode.BINARY)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        masked(b"x", Opcode.BINARY)[:-1],
+        masked(b"x", Opcode.BINARY) + b"\x82",
+        masked(b"x", Opcode.BINARY) * 2,
+        masked(b"x" * 126, Opcode.BINARY),
+        masked(b"x", Opcode.BINARY, fin=False),
+        masked(b"x", Opcode.CONT),
+        masked(b"x", Opcode.PING),
+        masked(b"\x03\xe8", Opcode.CLOSE),
+        masked("\u20ac".encode(), Opcode.TEXT),
+        masked(b"\xff", Opcode.TEXT),
+        binary_frame(b"unmasked"),
+        b"\xc2" + masked(b"x", Opcode.BINARY)[1:],
+    ],
+)
+def test_all_else_is_left_to_autobahn(data: bytes) -> None:
+    assert keystrokes(data) is None

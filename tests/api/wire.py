@@ -15,7 +15,6 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.server import Site
 from websockets.client import ClientProtocol
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
@@ -181,7 +180,7 @@ class Answer:
 class Client:
     """One connection to the site."""
 
-    def __init__(self, site: Site, turn: Callable[[], None], peer: Any = None) -> None:
+    def __init__(self, site: Any, turn: Callable[[], None], peer: Any = None) -> None:
         self.socket = Socket(peer or IPv4Address("TCP", "192.0.2.7", 40112), turn)
         channel = site.buildProtocol(self.socket.getPeer())
         self.socket.protocol = channel

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import json
+import math
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.web.server import Site
 
+from consoled.api.admission import Admission
+from consoled.api.cloudapi import CloudApi, CloudApiSettings
 from consoled.api.csm import Csm, CsmSettings
+from consoled.api.doors import Door, Doors, LimitSettings
+from consoled.api.meters import Meters
+from consoled.api.metrics import Metrics
+from consoled.api.native import Native
+from consoled.api.origin import Origins
+from consoled.api.patience import Patience
+from consoled.api.proxies import Proxies
 from consoled.api.session import Sessions
 from consoled.api.site import make_site
 from consoled.api.upgrade import Road
+from consoled.api.vigil import Vigil
+from consoled.auth.accounts import Accounts, Logins
 from consoled.auth.audit import Audit, Record
 from consoled.auth.gate import Gate
 from consoled.auth.roles import ROLES
 from consoled.auth.tenants import TenantTable
+from consoled.auth.tickets import Tickets
 from consoled.auth.tokens import TokensFile
+from consoled.backends.settings import ConsoleSettings
+from consoled.backends.triton import Find
 from consoled.core import access
 from consoled.core.attachment import Attachment
 from consoled.core.console import Console
 from consoled.core.hub import Hub
 from consoled.core.status import Up
+from consoled.machines import Machines
+from consoled.triton import Triton
 from tests.api.wire import Client, Headers
 from tests.fakes import EPOCH, FakeLink, FakeTranscript
 
@@ -41,6 +60,15 @@ USERS = {
     "lost": ("operator", ["gone"]),
 }
 TENANTS = {"blue": "x1,x3", "green": "x2"}
+
+ACME = "930896af-bf8c-48d4-885c-6573a94b1853"
+"""An account of CloudAPI's."""
+MACHINES = {
+    "x1": "b2c5c0cb-0a0b-4a0e-9a0e-1b2c3d4e5f60",
+    "x2": "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
+    "x3": "6ec0bd7f-11c0-43da-975e-2a8ad9ebae0b",
+}
+"""Its machines: each console is one of them."""
 
 
 def token(user: str) -> str:
@@ -86,23 +114,37 @@ class Node:
 class World:
     """One daemon: x1 and x2, and x3, which is known and not held.  x1 and x3 are the tenant blue's, x2 is green's."""
 
-    def __init__(self, directory: Path) -> None:
-        self.clock = Clock()
+    def __init__(self, directory: Path, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self.directory = directory
         self.records: list[Record] = []
         self.trouble: str | None = None
         tokens = directory / "tokens.toml"
-        tokens.write_text("\n".join(_entry(name, *what) for name, what in USERS.items()))
+        tokens.write_text("\n".join(entry(name, *what) for name, what in USERS.items()))
         self.audit = Audit(self.records.append, self.now)
-        self.gate: access.Gate = Gate([TokensFile(tokens, ROLES, self.clock)], ROLES, TenantTable(TENANTS), self.audit)
+        self.tokens = TokensFile(tokens, ROLES, self.clock)
+        self.issued: list[str] = []
+        """Every one-use ticket."""
+        self.tickets = Tickets(self.clock, self._ticket, self.audit)
+        self.gate: access.Gate = Gate([self.tokens, self.tickets], ROLES, TenantTable(TENANTS), self.audit, self.now)
+        self.accounts: Accounts | None = None
+        self.triton: Triton | None = None
         self.nodes: dict[str, Node] = {}
         self.clients: list[Client] = []
         self.hub: Hub
+        self.machines: Machines
+        self.meters: Meters
         self.sessions: Sessions
+        self.doors: Doors
         self.site: Site
+        self.entrance: Door
 
     def now(self) -> float:
         return EPOCH + self.clock.seconds()
+
+    def _ticket(self) -> str:
+        self.issued.append(f"a-ticket-{len(self.issued)}")
+        return self.issued[-1]
 
     def begin(
         self,
@@ -115,26 +157,70 @@ class World:
         start: int = 0,
         settings: dict[str, Any] | None = None,
         console: dict[str, Any] | None = None,
+        limits: dict[str, Any] | None = None,
+        proxies: tuple[str, ...] = (),
+        origins: Origins | None = None,
+        patient: bool = False,
+        cloud: dict[str, Any] | None = None,
     ) -> World:
-        """Start over.  `kept` and `start` are x1's transcript as it was before; `settings` are the face's.
+        """Start over.  `kept` and `start` are x1's transcript as it was before; `settings` and `cloud` are the faces'.
 
-        Unless `noted`, x1 opens without a line of its own.
+        Unless `noted`, x1 opens without a line of its own.  If `patient`, failed logins are counted.
         """
-        self.gate = gate or self.gate
+        self.hub = Hub(max_clients)
+        self.machines = Machines(self.hub, configured(), self.triton, self.found)
+        self.gate = gate or self.make_gate()
         transcripts = {"x1": FakeTranscript(start, kept), "x2": FakeTranscript()}
         self.nodes = {name: Node(name, self, transcript, **(console or {})) for name, transcript in transcripts.items()}
         if not noted:
             self.x1.console.open = self.x1.link.open  # type: ignore[method-assign]
-        self.hub = Hub(max_clients)
+        bounds = LimitSettings(**(limits or {}))
+        if patient:
+            self.gate = Patience(self.gate, bounds, self.clock, b"key")
         self.sessions = Sessions()
+        self.meters = Meters()
+        vigil = Vigil(self.clock, lambda: 0.0)
         road = Road(self.sessions, self.clock)
         csm = Csm(
-            CsmSettings(**(settings or {})), self.hub, self.gate, self.audit, road, self.now, lambda: self.trouble
+            CsmSettings(**(settings or {})),
+            self.hub,
+            self.gate,
+            self.audit,
+            road,
+            vigil,
+            self.now,
+            lambda: self.trouble,
+            self.meters,
         )
-        self.site = make_site([csm], self.clock)
+        hidden = bool((settings or {}).get("hide_forbidden"))
+        admission = Admission(self.hub, self.gate, hidden)
+        cloudapi = CloudApi(
+            CloudApiSettings(**(cloud or {})),
+            self.hub,
+            self.machines,
+            Logins(self.accounts),
+            self.gate,
+            self.audit,
+            road,
+            vigil,
+            self.clock,
+            self.now,
+            self.meters,
+        )
+        faces = [csm, Native(admission, road, self.tickets), Metrics(self.meters, admission, road), cloudapi]
+        self.doors = Doors(bounds, Proxies(proxies))
+        self.site = make_site(faces, self.clock, doors=self.doors, origins=origins)
+        self.entrance = Door(self.doors, self.site)
         if opened:
             self.open()
         return self
+
+    def make_gate(self) -> access.Gate:
+        return self.gate
+
+    def found(self, settings: ConsoleSettings, find: Find) -> Deferred[Any]:
+        """The console of a machine that was found."""
+        raise NotImplementedError
 
     def open(self) -> None:
         self.hub.open({name: node.console for name, node in self.nodes.items()}, ["x3"])
@@ -150,7 +236,7 @@ class World:
     # Clients.
 
     def client(self, peer: Any = None) -> Client:
-        self.clients.append(Client(self.site, lambda: self.clock.advance(0), peer))
+        self.clients.append(Client(self.entrance, lambda: self.clock.advance(0), peer))
         return self.clients[-1]
 
     def ask(
@@ -202,15 +288,33 @@ class World:
         assert not any(node.clients for node in self.nodes.values())
 
 
-def _entry(name: str, role: str, tenants: list[str] | None) -> str:
-    bound = "" if tenants is None else f"tenants = {tenants}\n"
-    return (
-        f'[[token]]\nname = "{name}"\nsha256 = "{sha256(token(name).encode()).hexdigest()}"\nrole = "{role}"\n{bound}'
-    )
+def configured() -> list[ConsoleSettings]:
+    """The consoles' settings, as far as CloudAPI cares."""
+    return [
+        ConsoleSettings(name=name, account=ACME, machine=uuid, enabled=name != "x3") for name, uuid in MACHINES.items()
+    ]
+
+
+def entry(name: str, role: str | list[str], tenants: list[str] | None, expires: float | None = None) -> str:
+    """A user's token in the file; it expires so many seconds after the beginning."""
+    more = "" if tenants is None else f"tenants = {tenants}\n"
+    if expires is not None:
+        more += f"expires = {datetime.fromtimestamp(EPOCH + expires, UTC).isoformat()}\n"
+    digest = sha256(token(name).encode()).hexdigest()
+    return f'[[token]]\nname = "{name}"\nsha256 = "{digest}"\nrole = {json.dumps(role)}\n{more}'
 
 
 class Anything:
     """A scope without bounds."""
+
+    user = access.User("anybody", ("admin",), None, proof="test")
+    holds = math.inf
+
+    def limits(self, verb: str, console: str) -> access.Limits:
+        return access.Limits()
+
+    def again(self) -> Deferred[Any]:
+        return succeed(self)
 
     def admits(self, verb: str, console: str) -> bool:
         return True
