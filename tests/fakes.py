@@ -103,6 +103,8 @@ class FakeOutlet:
         self.frames: list[bytes] = []
         self.told: list[tuple[Any, ...]] = []
         """All but the frames: `("missed", 3)`, `("notice", text)`, `("finished",)`, `("ended", why, code)`."""
+        self.changes: list[tuple[Status, bytes]] = []
+        """What became of the link, and the text that had been sent by then."""
 
     @property
     def text(self) -> bytes:
@@ -132,6 +134,9 @@ class FakeOutlet:
     def missed(self, count: int) -> None:
         self.told.append(("missed", count))
         self._fill(1)
+
+    def changed(self, status: Status) -> None:
+        self.changes.append((status, self.text))
 
     def notice(self, text: str) -> None:
         self.told.append(("notice", text))
@@ -173,7 +178,7 @@ class FakeTranscript:
     def keeps(self, offset: int) -> bool:
         return self.start <= offset < self.head and offset not in self.holes
 
-    def append(self, data: bytes, own: bool = False) -> bool:
+    def append(self, data: bytes, own: bool = False, hurry: bool = True) -> bool:
         assert not self.closed
         assert data
         if own:

@@ -57,7 +57,7 @@ class DemoSettings(ConsoleSettings, frozen=True, kw_only=True, tag="demo"):
     speed: Annotated[int, Meta(ge=300, le=1_000_000_000)] = 115_200
     """node, flaky, chatter: bits per second of its serial line, ten for a byte."""
     interval: Duration = Duration(1)
-    """chatter: the time between two lines."""
+    """chatter: the time between two lines; a millisecond or more."""
     rate: Size = Size(64 * 1024)
     """flood: bytes per second."""
     failures: Annotated[float, Meta(ge=0, le=1)] = 0.5

@@ -44,7 +44,9 @@ class IpmiSettings(ConsoleSettings, frozen=True, kw_only=True, tag="ipmi"):
     address: str
     """`"host"` or `"host:port"`; the port is 623 if none is given."""
     user: str
+    """The BMC's user; 1 to 16 bytes."""
     password: Secret
+    """The user's password."""
     k_g: Secret | None = None
     """The BMC's key, if it has one; text, or `0x` and hexadecimal digits."""
     cipher_suites: Annotated[tuple[int, ...], msgspec.Meta(min_length=1)] = (17, 3)

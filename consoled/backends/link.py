@@ -285,9 +285,8 @@ def _is_milestone(count: int) -> bool:
 def _reason(failure: Failure) -> str:
     """What went wrong, in a line for operators."""
     error = failure.value
-    if isinstance(error, OSError) and error.strerror:
-        return str(error.strerror)
-    return _line_of(failure.getErrorMessage()) or type(error).__name__
+    text = str(error.strerror) if isinstance(error, OSError) and error.strerror else failure.getErrorMessage()
+    return _line_of(text) or type(error).__name__
 
 
 def _line_of(text: str) -> str:

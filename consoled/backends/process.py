@@ -45,7 +45,9 @@ class ProcessSettings(ConsoleSettings, frozen=True, kw_only=True, tag="process")
     user: str = ""
     """As whom it runs; needs a daemon that is root."""
     rows: Cells = 24
+    """The terminal's height."""
     columns: Cells = 80
+    """The terminal's width."""
     raw: bool = True
     """Bytes pass as they are.  False: the terminal echoes, edits lines and turns ^C into a signal."""
     break_sequence: str = ""

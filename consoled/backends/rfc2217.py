@@ -53,12 +53,17 @@ class ComPortSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     speed: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)] | None = None
     """Bits per second."""
     bits: Literal[5, 6, 7, 8] | None = None
+    """Data bits."""
     parity: Literal["none", "even", "odd", "mark", "space"] | None = None
+    """The parity bit."""
     stop_bits: float | None = None
     """1, 1.5 or 2."""
     flow: Literal["none", "rtscts", "xonxoff"] | None = None
+    """Flow control."""
     dtr: OnOff = "leave"
+    """What to do with the line when the port is set."""
     rts: OnOff = "leave"
+    """The same; flow control by it is the server's then."""
 
     def __post_init__(self) -> None:
         if self.stop_bits not in (None, 1, 1.5, 2):

@@ -47,16 +47,21 @@ class SerialSettings(ConsoleSettings, frozen=True, kw_only=True, tag="serial"):
     """A serial port.  Name the device by what does not change: `/dev/serial/by-id/...` or `/dev/serial/by-path/...`."""
 
     device: str
+    """The path of the device."""
     speed: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 115200
     """Bits per second: any rate that the port can do, checked after it is set."""
     bits: Literal[5, 6, 7, 8] = 8
+    """Data bits."""
     parity: Literal["none", "even", "odd", "mark", "space", "N", "E", "O", "M", "S"] = "none"
+    """The parity bit; the letters are the words' initials."""
     stop_bits: float = 1
     """1, 2, or with 5 bits 1.5."""
     flow: Literal["none", "rtscts", "xonxoff"] = "none"
+    """Flow control."""
     dtr: Literal["on", "off", "leave"] = "leave"
     """What to do with the line at open; `leave` is the kernel's way, which is to raise it."""
     rts: Literal["on", "off", "leave"] = "leave"
+    """The same; with `flow = "rtscts"` only `leave`."""
     hang_up: bool = False
     """Drop DTR and RTS at close.  Many nodes take that for a reset or a logout."""
 

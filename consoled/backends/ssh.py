@@ -46,6 +46,7 @@ class SshSettings(ConsoleSettings, frozen=True, kw_only=True, tag="ssh"):
     address: str
     """`"host"` or `"host:port"`; the name is resolved at each dial, both address families are tried."""
     user: str
+    """Whom to log in as."""
     password: Secret | None = None
     """Sent by the method `password`, or as the answer to a question for it (`keyboard-interactive`)."""
     key: Secret | None = None
@@ -71,14 +72,18 @@ class SshSettings(ConsoleSettings, frozen=True, kw_only=True, tag="ssh"):
     pty: bool | None = None
     """Whether to ask for a terminal at the far end; if nothing is said, for a shell only."""
     terminal: str = "vt100"
+    """The terminal's type, `TERM` at the far end."""
     rows: Cells = 24
+    """The terminal's height."""
     columns: Cells = 80
+    """The terminal's width."""
 
     keepalive_request: bool = True
     """Probe the server by SSH requests.  False: by TCP only, for one that leaves such requests unanswered."""
     break_sequence: str = ""
     r"""What to send for a break instead of RFC 4335's request, a character for each byte: `"~B"`, `"\u001bB"`."""
     algorithms: AlgorithmSettings = AlgorithmSettings()
+    """Which algorithms may be used."""
 
     def __post_init__(self) -> None:
         _at(self.address)
@@ -132,6 +137,7 @@ class SshBackend:
             settings.fingerprints,
             [hosts_file(Path(path)) for path in settings.known_hosts],
             hosts_file(around.state / HOSTS, ours=True) if settings.trust_on_first_use else None,
+            lambda key: around.noted("key-accepted", console=settings.name, key=key, address=str(self._at)),
         )
         self._alarmed = ""
         kind, what = "shell", ""

@@ -65,10 +65,13 @@ class AlgorithmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """
 
     kex: tuple[str, ...] = ()
+    """Key exchange."""
     hostkey: tuple[str, ...] = ()
     """The server's signatures; with `ssh-rsa` among them, ours may also be made with SHA-1."""
     cipher: tuple[str, ...] = ()
+    """Encryption, both ways."""
     mac: tuple[str, ...] = ()
+    """Message authentication, both ways."""
 
     def __post_init__(self) -> None:
         self.chosen()

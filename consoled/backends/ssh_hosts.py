@@ -15,7 +15,7 @@ import shlex
 import struct
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -217,6 +217,8 @@ class HostCheck:
     files: Sequence[HostsFile] = ()
     store: HostsFile | None = None
     """Where keys are kept that are trusted on first use; None: they are not trusted."""
+    kept: Callable[[str], None] = lambda key: None
+    """Told of a key that has been kept: its type and fingerprint."""
 
     def refresh(self) -> None:
         """Read what has changed, in a thread.  Raises `ConnectionError`."""
@@ -268,6 +270,7 @@ class HostCheck:
             return False
         self.check(blob)  # another console may have met another key meanwhile
         self.store.add(host, blob)
+        self.kept(f"{kind_of(blob)} {fingerprint(blob)}")
         return True
 
     def _all(self) -> list[HostsFile]:

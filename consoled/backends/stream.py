@@ -88,6 +88,9 @@ class StreamLine(TransportLine):
 
     def connectionMade(self) -> None:
         self._connecting = None
+        if self._tls is None and hasattr(self.transport, "protocol"):
+            # Endpoints put a protocol of theirs in between, which has done its work and would pass on every read.
+            self.transport.protocol = self
         super().connectionMade()
         if self._tls is None:
             self.opened()
@@ -100,6 +103,7 @@ class StreamLine(TransportLine):
             self.opened()
 
     def dataReceived(self, data: bytes) -> None:
+        self.was_read(len(data))
         self.deliver(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from consoled.backends.address import Address
 from consoled.backends.settings import ConsoleSettings, Surroundings
@@ -61,6 +63,13 @@ class TcpLine(StreamLine):
         super().connectionMade()
 
 
-def endpoint(reactor: Any, at: Address) -> HostnameEndpoint:
-    """The way to `at`; names are resolved by the reactor (see `names`), and the only time limit is the link's."""
+def endpoint(reactor: Any, at: Address) -> IStreamClientEndpoint:
+    """The way to `at`; names are resolved by the reactor (see `names`), and the only time limit is the link's.
+
+    An address needs none of what is made to resolve a name, which is half of the work of a dial.
+    """
+    if isIPAddress(at.host):
+        return TCP4ClientEndpoint(reactor, at.host, at.port, timeout=None)  # type: ignore[arg-type]
+    if isIPv6Address(at.host):
+        return TCP6ClientEndpoint(reactor, at.host, at.port, timeout=None)  # type: ignore[arg-type]
     return HostnameEndpoint(reactor, at.host, at.port, timeout=None)  # type: ignore[arg-type]

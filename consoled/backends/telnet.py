@@ -128,6 +128,7 @@ class TelnetLine(StreamLine):
         super().usable()
 
     def dataReceived(self, data: bytes) -> None:
+        self.was_read(len(data))
         if self._rest or data.count(b"\xff") > STORM:
             self._rest += data
             if self._next_slice is None:

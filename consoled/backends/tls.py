@@ -1,12 +1,14 @@
 """TLS towards a node: whose certificate is good enough, and which one we show.
 
 Called by `stream` at each dial.  The files are read each time, so a renewed certificate needs no restart.  There
-are three ways to know the server: by an authority and its name (RFC 6125, the default), by the very certificate
-(`fingerprint`, for a BMC that signed its own), or not at all.  TLS 1.2 is the least that is spoken.
+are four ways to know the server: by an authority and its name (RFC 6125, the default), by the very certificate
+(`fingerprint`, for a BMC that signed its own), by its key (`public_key`, which outlives a renewal), or not at all,
+which `config` warns about at each start.  TLS 1.2 is the least that is spoken.
 """
 
 from __future__ import annotations
 
+from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from service_identity import VerificationError
@@ -35,6 +37,8 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The name or IP address that the certificate must bear.  Empty: the host of the console's address."""
     fingerprint: str = ""
     """The SHA-256 of the server's certificate, in hex with or without colons: then neither authority nor name count."""
+    public_key: str = ""
+    """The same of its public key (the SubjectPublicKeyInfo, as in RFC 7858 section 4.2)."""
     unsafe_any_certificate: bool = False
     """Take whatever certificate comes: whoever sits between may read and type."""
     certificate: FilePath = FilePath()
@@ -43,24 +47,30 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A PEM file of its key, not encrypted.  Empty: it is in the certificate's file."""
 
     def __post_init__(self) -> None:
-        if (self.ca or self.server_name) and (self.fingerprint or self.unsafe_any_certificate):
-            raise ValueError('"ca" and "server_name" are not asked with "fingerprint" or "unsafe_any_certificate"')
-        if self.fingerprint and self.unsafe_any_certificate:
-            raise ValueError('"fingerprint" and "unsafe_any_certificate" contradict one another')
+        others = [name for name in ("fingerprint", "public_key", "unsafe_any_certificate") if getattr(self, name)]
+        if (self.ca or self.server_name) and others:
+            raise ValueError(f'"ca" and "server_name" are not asked with "{others[0]}"')
+        if len(others) > 1:
+            raise ValueError(f'"{others[0]}" and "{others[1]}" contradict one another')
         if self.key and not self.certificate:
             raise ValueError('"key" needs a "certificate"')
-        if self.fingerprint:
-            _sha256(self.fingerprint)
+        for name in ("fingerprint", "public_key"):
+            if text := getattr(self, name):
+                _sha256(name, text)
 
     @property
     def needs_name(self) -> bool:
         """Whether a name must be known to check the server's certificate."""
-        return not (self.server_name or self.fingerprint or self.unsafe_any_certificate)
+        return not (self.server_name or self._knows_no_authority)
+
+    @property
+    def _knows_no_authority(self) -> bool:
+        return bool(self.fingerprint or self.public_key or self.unsafe_any_certificate)
 
     def wrap(self, endpoint: IStreamClientEndpoint, host: str) -> IStreamClientEndpoint:
         """`endpoint` with TLS to `host` on top.  Reads the files; raises `OSError` or `ValueError` that names them."""
         ours = _identity(self.certificate, self.key or self.certificate) if self.certificate else {}
-        if self.fingerprint or self.unsafe_any_certificate:
+        if self._knows_no_authority:
             return wrapClientTLS(CertificateOptions(verify=False, **ours), endpoint)
         roots = None
         if self.ca:
@@ -71,12 +81,18 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def objection(self, transport: Any) -> str:
         """What the finished handshake leaves to be said against the server; empty if nothing."""
-        if not self.fingerprint:
+        if not (self.fingerprint or self.public_key):
             return ""
-        seen = transport.getPeerCertificate().to_cryptography().fingerprint(SHA256())
-        if compare_digest(seen, _sha256(self.fingerprint)):
+        certificate = transport.getPeerCertificate().to_cryptography()
+        if self.fingerprint:
+            what, seen = "certificate", certificate.fingerprint(SHA256())
+            wanted = _sha256("fingerprint", self.fingerprint)
+        else:
+            key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            what, seen, wanted = "public key", sha256(key).digest(), _sha256("public_key", self.public_key)
+        if compare_digest(seen, wanted):
             return ""
-        return f"the server's certificate is not the pinned one: its SHA-256 is {seen.hex()}"
+        return f"the server's {what} is not the pinned one: its SHA-256 is {seen.hex()}"
 
 
 def explain(reason: Failure) -> str:
@@ -92,13 +108,13 @@ def explain(reason: Failure) -> str:
     return reason.getErrorMessage()
 
 
-def _sha256(text: str) -> bytes:
+def _sha256(name: str, text: str) -> bytes:
     try:
         digest = bytes.fromhex(text.replace(":", ""))
     except ValueError:
         digest = b""
     if len(digest) != 32:
-        raise ValueError(f'"fingerprint" {text!r} is not a SHA-256: write its 64 hex digits')
+        raise ValueError(f'"{name}" {text!r} is not a SHA-256: write its 64 hex digits')
     return digest
 
 

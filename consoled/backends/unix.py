@@ -31,6 +31,7 @@ class UnixSettings(ConsoleSettings, tag="unix", frozen=True, kw_only=True):
     """A console on a Unix stream socket."""
 
     path: FilePath
+    """The socket; at most 107 bytes."""
     zone_handshake: bool = False
     """Greet zoneadmd before anything else."""
     tls: TlsSettings | None = None

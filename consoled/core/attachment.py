@@ -17,28 +17,33 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from consoled.core.access import Action, Recorder
 from consoled.core.faults import ReadOnly
 from consoled.core.seams import Encoding, Flavour, Outlet
+from consoled.printable import printable
 
 if TYPE_CHECKING:
     from consoled.core.console import Console
 
-CHUNK = 65536
-"""The most stream bytes in one frame."""
+CHUNK = 256 * 1024
+"""The most stream bytes in one frame: in a flood, large ones cost the least for each byte."""
+STRIDE = 4 * CHUNK
+"""The most that is read from the transcript at once.  A flood brings a chunk in each turn of the reactor, an answer of
+the disk takes two: with less, who has fallen behind would never be in step again."""
 
 _log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who sits at the other end: for the audit, the notes to others, and `who is here`."""
+    """Who sits at the other end: for the notes to others, and `who is here`."""
 
     user: str
     host: str
     face: str
 
     def __str__(self) -> str:
-        return f"{self.user}@{self.host}"
+        return printable(f"{self.user}@{self.host}")
 
 
 class Attachment:
@@ -67,6 +72,8 @@ class Attachment:
         """Bytes that this client never got, because they were kept nowhere any more."""
         self.bytes_in = 0
         """Keystrokes of this client that went to the node."""
+        self.record: Recorder = _nowhere
+        """Told of what this client does to others, and others to it.  Whoever keeps the audit puts itself here."""
         self._outlet = outlet
         self._flavour = flavour
         self._until = until
@@ -124,6 +131,12 @@ class Attachment:
             self._send(encoding.encode(held))
         self.pump()
 
+    def read_to(self, offset: int) -> None:
+        """Go on to `offset`, which the stream has reached, and no further: `Outlet.finished` then."""
+        self._fall_behind()
+        self._until = offset
+        self.pump()
+
     def pump(self) -> None:
         """Send what lies between the cursor and the head while the transport takes it; at the head, join in step."""
         if self._pumping:
@@ -142,7 +155,7 @@ class Attachment:
 
     def _advance(self, encoding: Encoding) -> None:
         if self._cursor < self._goal:
-            self._read(encoding, min(CHUNK, self._goal - self._cursor))
+            self._read(encoding, min(STRIDE, self._goal - self._cursor))
         elif self._until is None:
             self._join(encoding)
         else:
@@ -193,14 +206,15 @@ class Attachment:
 
     def _take(self, encoding: Encoding, data: bytes) -> None:
         # Each send may pause us, and what is left then is read again.
-        while data and not (self._paused or self._left) and self._encoding is encoding:
-            length, own = len(data), False
+        at = 0
+        while at < len(data) and not (self._paused or self._left) and self._encoding is encoding:
+            length, own = min(CHUNK, len(data) - at), False
             if not encoding.own_lines:
                 length, own = self.console.transcript.marks.run(self._cursor, length)
             self._cursor += length
             if not own:
-                self._send(encoding.encode(data[:length]))
-            data = data[length:]
+                self._send(encoding.encode(data[at : at + length]))
+            at += length
 
     def _join(self, encoding: Encoding) -> None:
         feed = self.console.feed(self._flavour, encoding)
@@ -226,10 +240,10 @@ class Attachment:
     # ------------------------------------------------------------------------------------------- keys
 
     def write(self, data: bytes) -> None:
-        """Type `data`.  Raises `ReadOnly`, `LinkDown` or `NodeNotReading`; then nothing reached the node."""
+        """Type `data`.  Raises `ReadOnly`, `LinkDown`, `NodeNotReading` or `NotRecorded`; then the node has none of it."""
         if not self.typing:
             raise ReadOnly
-        self.console.write(data)
+        self.console.write(data, self)
         self.bytes_in += len(data)
 
     def send_break(self) -> None:
@@ -237,3 +251,7 @@ class Attachment:
         if not self.typing:
             raise ReadOnly
         self.console.send_break(self)
+
+
+def _nowhere(action: Action, **details: str | int | float) -> None:
+    """Nobody keeps an audit."""

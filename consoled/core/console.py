@@ -21,8 +21,9 @@ from consoled.core.faults import LinkDown, NoReset, ReadOnly
 from consoled.core.feed import Feed
 from consoled.core.keyboard import Keyboard
 from consoled.core.ring import Ring
-from consoled.core.seams import Clock, Encoding, Flavour, Link, Outlet, Timer, Transcript
+from consoled.core.seams import Clock, Encoding, Flavour, InputRecord, Link, Outlet, Timer, Transcript
 from consoled.core.status import Closing, Status, Up, Waiting
+from consoled.printable import printable
 
 RING = 256 * 1024
 """The newest bytes of each console that are kept in memory, if it has said so many."""
@@ -31,6 +32,13 @@ RESTING = 60.0
 """Seconds of silence after which the ring of a console shrinks."""
 REMEMBERED = 4096
 """The bytes that it keeps even then."""
+
+PACE = 0.005
+"""Seconds between two showings of a busy console; its first bytes after that are shown at once."""
+AT_ONCE = 16 * 1024
+"""Bytes that are shown all the same."""
+ECHO = 0.25
+"""Seconds after a keystroke in which nothing is held back."""
 
 _log = Logger()
 
@@ -52,6 +60,7 @@ class Console:
         linger: float = 60.0,
         ring: int = RING,
         reset: Callable[[], Deferred[str]] | None = None,
+        input_record: InputRecord | None = None,
     ) -> None:
         """`reset` starts the command that resets the node, and fires with how it ended."""
         self.name = name
@@ -62,6 +71,8 @@ class Console:
         self.attachments: dict[Attachment, None] = {}
         self.keyboard = Keyboard(name, self.attachments, lambda: strftime("%m-%d %H:%M", gmtime(now())))
         self.tag = tag
+        self.input_record = input_record
+        """Where what is typed here is recorded, if it is: whoever may type must be told."""
         self.last_output: float | None = None
         """When the node last said something, in seconds since the epoch."""
         self._clock = clock
@@ -74,9 +85,12 @@ class Console:
         self._feeds: dict[Flavour, Feed] = {}
         self._unshown: list[tuple[bytes, bool]] = []
         """What came since then, and whether it is a line of our own."""
+        self._untold: list[Status] = []
+        """What became of the link since then."""
+        self._shown_at = self._typed_at = 0.0
         self._was_up = False
         # How a stream of old ended is not known, unless it was with a line of ours.
-        self._at_line_start = self.head == 0 or transcript.marks.run(self.head - 1, 1)[1]
+        self._began_at_line_start = self.head == 0 or transcript.marks.run(self.head - 1, 1)[1]
 
     # ------------------------------------------------------------------------------------------- life
 
@@ -105,8 +119,8 @@ class Console:
 
     def received(self, data: bytes) -> None:
         """The node said `data`."""
-        self.last_output = self._now()
-        self._publish(data, False)
+        self.last_output = now = self._now()
+        self._publish(data, False, bool(self._feeds) and self._is_due(now))
 
     def changed(self, status: Status) -> None:
         """The link's state is now `status`: tell the stream if the node came or went."""
@@ -117,6 +131,17 @@ class Console:
             self._was_up = False
             why = f" ({status.why})" if isinstance(status, Waiting) else ""
             self.note(f"disconnected from {self.link.address}{why}")
+        if self.attachments:
+            self._untold.append(status)
+            if not self._unshown:
+                self._tell()
+
+    def _tell(self) -> None:
+        """Tell the clients what has become of the link, after what the node said before that."""
+        untold, self._untold = self._untold, []
+        for status in untold:
+            for attachment in list(self.attachments):
+                attachment.outlet.changed(status)
 
     # ------------------------------------------------------------------------------------------- the stream
 
@@ -124,7 +149,8 @@ class Console:
         """Put a line of our own into the stream: `<ConMan> Console [x] TEXT at 2026-01-31 23:59:59 UTC.`"""
         stamp = strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(self._now()))
         line = f"{self.tag} Console [{self.name}] {text} at {stamp}.\r\n"
-        self._publish((line if self._at_line_start else "\r\n" + line).encode(), True)
+        begun = self.ring.last != b"\n" if self.ring.last else not self._began_at_line_start
+        self._publish(("\r\n" + line if begun else line).encode(), True, bool(self._feeds))
 
     def rest(self) -> None:
         """Give memory back if the node has been silent for a while: its transcript has it all."""
@@ -135,10 +161,18 @@ class Console:
         """The transcript could not keep the last `count` bytes: mark the place."""
         self.note(f"log lost {count} bytes before this line")
 
-    def _publish(self, data: bytes, own: bool) -> None:
+    def _is_due(self, now: float) -> bool:
+        """Whether what comes now should be shown in this turn: clients are in step, and were not just shown some."""
+        return (
+            not 0 <= now - self._shown_at < PACE
+            or 0 <= now - self._typed_at < ECHO
+            or self.ring.head - self.head >= AT_ONCE
+        )
+
+    def _publish(self, data: bytes, own: bool, hurry: bool) -> None:
+        # The ring is second, since the transcript may show what came before.
+        wait = self.transcript.append(data, own, hurry)
         self.ring.append(data)
-        self._at_line_start = data.endswith(b"\n")
-        wait = self.transcript.append(data, own)
         self._unshown.append((data, own))
         if not wait:
             self.written()
@@ -146,6 +180,15 @@ class Console:
     def written(self) -> None:
         """The disk has what was appended, or is not waited for: the clients may see it."""
         unshown, self._unshown = self._unshown, []
+        if self._feeds:
+            self._show(unshown)
+        else:
+            self.head = self.ring.head
+        if self._untold:
+            self._tell()
+
+    def _show(self, unshown: list[tuple[bytes, bool]]) -> None:
+        self._shown_at = self._now()
         for own, pieces in groupby(unshown, key=itemgetter(1)):
             # What came in one turn goes out together.
             stretch = b"".join(data for data, _ in pieces)
@@ -244,14 +287,20 @@ class Console:
 
     # ------------------------------------------------------------------------------------------- towards the node
 
-    def write(self, data: bytes) -> None:
-        """Send keystrokes.  Raises `LinkDown` or `NodeNotReading`."""
+    def write(self, data: bytes, by: Attachment) -> None:
+        """Send keystrokes.  Raises `LinkDown`, `NodeNotReading` or `NotRecorded`."""
+        if self.input_record is not None:
+            self.input_record.admit(len(data))
         self.link.write(data)
+        self._typed_at = self._now()
+        if self.input_record is not None:
+            self.input_record.typed(by.client.user, by.client.host, data)
 
     def send_break(self, by: Attachment) -> None:
         """Send a break and note who did.  Raises `LinkDown` or `NoBreak`."""
         self.link.send_break()
         self.note(f"break sent by <{by.client}>")
+        by.record("break")
 
     def reset(self, by: Attachment) -> None:
         """Run the reset command and note who did.  Raises `ReadOnly` or `NoReset`."""
@@ -263,12 +312,14 @@ class Console:
             raise NoReset(self.name, "its reset_command is still running")
         self._resetting = True
         self.note(f"reset by <{by.client}>")
+        by.record("reset")
         maybeDeferred(self._reset).addBoth(self._was_reset, by)
 
     def _was_reset(self, how: str | Failure, by: Attachment) -> None:
         self._resetting = False
         how = f"failed: {how.getErrorMessage()}" if isinstance(how, Failure) else how
-        by.outlet.notice(f"The reset command of console [{self.name}] {how}")
+        by.outlet.notice(f"The reset command of console [{self.name}] {printable(how)}")
+        by.record("reset-ended", how=how)
 
     @property
     def down(self) -> LinkDown | None:

@@ -67,6 +67,20 @@ class Hub:
         for console in self:
             console.open()
 
+    def add(self, console: Console) -> None:
+        """Begin to hold one more, of a name that is not there.  Raises `NotOpen` before and after its time."""
+        if not self._is_open:
+            raise NotOpen
+        self._consoles[console.name] = console
+        console.open()
+
+    def remove(self, name: str, why: str) -> Deferred[None]:
+        """Let go of the console `name`, its clients told `why`.  Fires when it is closed.  Raises as `find`."""
+        console = self.find(name)
+        del self._consoles[name]
+        console.end_clients(why, 1001)
+        return self._close(console)
+
     def close(self) -> Deferred[None]:
         """Tell every client that the service goes away, and hang up everywhere.  Fires when all is closed."""
         self._is_open = False

@@ -52,7 +52,9 @@ class Keyboard:
         for loser in losers:
             loser.typing = False
             taker.outlet.notice(f"Console [{self._name}] stolen from <{loser.client}>")
+            loser.record("lost", taker=str(taker.client))
         self._tell(f"Console [{self._name}] stolen by <{taker.client}> at {self._stamp()}; you may only watch", taker)
+        taker.record("took", losers=", ".join(str(loser.client) for loser in losers))
         if not losers:
             taker.outlet.notice(f"Console [{self._name}] is yours alone")
 
@@ -78,6 +80,7 @@ class Keyboard:
     def _release(self, holder: Attachment) -> None:
         if self.holder is holder:
             self.holder = None
+            holder.record("released")
             self._tell(f"Console [{self._name}] released by <{holder.client}> at {self._stamp()}", holder)
 
     def _tell(self, text: str, but: Attachment) -> None:

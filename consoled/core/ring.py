@@ -21,6 +21,11 @@ class Ring:
         self._bytes = bytearray()
 
     @property
+    def last(self) -> bytes:
+        """The newest byte, empty if there is none."""
+        return bytes(self._bytes[-1:])
+
+    @property
     def head(self) -> int:
         """The offset after the newest byte."""
         return self.start + len(self._bytes)

@@ -147,11 +147,12 @@ class Transcript(Protocol):
     def trouble(self) -> str | None:
         """What keeps the stream from reaching the disk, for people; None while all is well."""
 
-    def append(self, data: bytes, own: bool = False) -> bool:
+    def append(self, data: bytes, own: bool = False, hurry: bool = True) -> bool:
         """Take `data` as the bytes from `head` on; `own` if they are a line of the daemon's.
 
-        Returns at once.  True: before the reactor's turn ends `Console.written` is called, when the file has them, or
-        when the disk has been waited for long enough; clients get them then.  False: the disk is slow or failing, and
+        Returns at once.  True: before the reactor's turn ends, or within a few milliseconds if there is no `hurry`,
+        `Console.written` is called, when the file has them, or when the disk has been waited for long enough; clients
+        get them then.  False: the disk is slow or failing, and
         nobody should wait for it; the bytes follow as soon as it lets them in, and what does not fit into the bounded
         queue is counted as lost.
         """
@@ -172,6 +173,16 @@ class Transcript(Protocol):
 
     def close(self) -> Deferred[None]:
         """Write what is pending and close the file.  Fires within a few seconds even if the disk hangs."""
+
+
+class InputRecord(Protocol):
+    """What people type at one console, where that is to be kept.  Implemented by `transcript.input_file`."""
+
+    def admit(self, size: int) -> None:
+        """Ask whether so many bytes can be recorded.  Raises `NotRecorded`: then they must not reach the node."""
+
+    def typed(self, user: str, host: str, data: bytes) -> None:
+        """`user` at `host` has typed `data`, which the node has got.  Returns at once."""
 
 
 # -------------------------------------------------------------------------------------------- towards the client
@@ -213,6 +224,9 @@ class Outlet(Protocol):
 
     def notice(self, text: str) -> None:
         """Tell the client something that is not part of the stream (who joined, who took the keyboard)."""
+
+    def changed(self, status: Status) -> None:
+        """The link's state is now `status`; whoever is in step has had all that the node said before that."""
 
     def finished(self) -> None:
         """The cursor has reached the offset that the attachment was to read up to."""

@@ -47,7 +47,9 @@ class Archive:
         in_thread: InThread,
         disk: Disk | None = None,
         wall: Callable[[], float] = time.time,
+        pressed: Callable[[bool], None] = lambda is_pressed: None,
     ) -> None:
+        """`pressed` is told when the disk cannot keep up and half of the memory for that is taken, and when it is over."""
         disk = disk or Disk()
         self._settings = settings
         self._clock = clock
@@ -56,7 +58,7 @@ class Archive:
         self._directory = Directory(disk, settings.directory.rstrip("/") or "/")
         self._upkeep = Upkeep(self._directory, settings, wall)
         self._unpacker = Unpacker(clock.seconds)
-        self._scribe = Scribe(clock, writer)
+        self._scribe = Scribe(clock, writer, bound=settings.max_unwritten_total // 2, pressed=pressed)
         self._desk = Desk(clock, self._scribe, Reader(disk, self._unpacker), in_thread,
                           settings.max_unwritten, settings.max_unwritten_total)  # fmt: skip
         self._transcripts: dict[str, Transcript] = {}
@@ -67,7 +69,9 @@ class Archive:
         self._ended: list[Callable[[], None]] = []
 
     @classmethod
-    def in_reactor(cls, settings: TranscriptSettings, reactor: Any) -> Archive:
+    def in_reactor(
+        cls, settings: TranscriptSettings, reactor: Any, pressed: Callable[[bool], None] = lambda is_pressed: None
+    ) -> Archive:
         """An archive with threads of its own: one writes, one keeps house, a few read."""
         readers = Readers(4, "transcript-reader", reactor.callFromThread)
         archive = cls(
@@ -76,6 +80,7 @@ class Archive:
             DiskThread("transcript-writer", reactor.callFromThread),
             DiskThread("transcript-upkeep", reactor.callFromThread),
             readers,
+            pressed=pressed,
         )
         archive._ended.append(readers.stop)
         return archive

@@ -8,12 +8,17 @@ daemon's own may, can be sent in the one look at sockets that comes between.)  W
 *behind*: it waits no more, has one batch under way at a time, and hands over the next when the reactor hears that the
 last is done.  It is no longer behind when a batch was quick and nothing is left to do.
 
+A visit costs two switches of threads, which is more than many a small write.  So bytes that nobody is in a hurry to see
+are *gathered* for a few milliseconds, and share one.  A flood does not wait for the end of the turn: what is in hand is
+written while the processor still has it in its caches.
+
 All but the errands' `run` is in the reactor's thread.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -26,6 +31,10 @@ log = Logger()
 
 PATIENCE = 0.05
 """How long, in seconds, the reactor waits for a batch."""
+GATHER = 0.005
+"""How long, in seconds, bytes are gathered that nobody is in a hurry to see."""
+HANDFUL = 1 << 20
+"""Unwritten bytes that are not let grow more before a visit."""
 LOOK = 1.0
 """How long after a write it is checked that the path still leads to the file that was written."""
 RETRY = 5.0
@@ -67,15 +76,27 @@ class Author(Protocol):
 class Scribe:
     """Gathers errands, and knows how far behind the disk is."""
 
-    def __init__(self, clock: Clock, worker: Worker, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        worker: Worker,
+        patience: float = PATIENCE,
+        bound: int = 1 << 25,
+        pressed: Callable[[bool], None] = lambda is_pressed: None,
+    ) -> None:
+        """`pressed(True)` is called when `bound` bytes, or much of one author's, wait for a disk that is slow but at work;
+        `pressed(False)` when less than half of that is left, or the disk does not answer any more.
+        """
         self.unwritten = 0
         """The bytes of all transcripts that are not known to be in a file."""
         self._clock = clock
         self._worker = worker
         self._patience = patience
         self._dirty: dict[Author, None] = {}
+        self._gathered: dict[Author, None] = {}
         self._openings: deque[Author] = deque()
         self._turn: Timer | None = None
+        self._gathering: Timer | None = None
         self._busy = False
         self._behind = False
         self._stopping = False
@@ -84,6 +105,13 @@ class Scribe:
         self._written: set[Author] = set()
         self._failed: set[Author] = set()
         self._timers: dict[bool, Timer] = {}
+        self._in_hand = 0
+        self._bound = bound
+        self._pressed = pressed
+        self._relief: Timer | None = None
+        """The end of the pressure, should the disk hang."""
+        self._hopeless = False
+        """Whether it came to that, and no batch has been finished since."""
 
     @property
     def busy(self) -> bool:
@@ -96,23 +124,43 @@ class Scribe:
         silence = self._clock.seconds() - self._since if self._busy else 0.0
         return silence if silence >= HUNG else 0.0
 
-    def ask(self, author: Author) -> None:
-        """Visit `author` in this turn.  Once is enough."""
-        self._dirty[author] = None
-        self._arrange()
+    def ask(self, author: Author, hurry: bool = True) -> None:
+        """Visit `author` in this turn; with no `hurry`, within `GATHER`.  Once is enough."""
+        if hurry:
+            self._gathered.pop(author, None)
+            self._dirty[author] = None
+            self._arrange()
+        elif author not in self._dirty:
+            self._gathered[author] = None
+            if self._gathering is None:
+                self._gathering = self._clock.callLater(GATHER, self._visit_gathered)
 
     def expects(self, author: Author) -> bool:
-        """Whether `author` is going to be visited in this turn, and waited for."""
-        return self._turn is not None and not self._behind and author in self._dirty
+        """Whether `author` is going to be visited soon, and waited for."""
+        if self._behind:
+            return False
+        return author in self._gathered or (self._turn is not None and author in self._dirty)
 
     def ask_opening(self, author: Author) -> None:
         """Visit `author` soon: there may be thousands of these, and nothing is lost by waiting."""
         self._openings.append(author)
         self._arrange()
 
+    def took(self, size: int, much: bool) -> None:
+        """An author who has asked has `size` unwritten bytes more; `much`: it has room for few more."""
+        self.unwritten += size
+        self._in_hand += size
+        if self._in_hand >= HANDFUL:
+            self.press()
+        if self._busy and (much or self.unwritten >= self._bound) and not self._relief and not self._hopeless:
+            self._relief = self._clock.callLater(HUNG, self._relieve, True)
+            self._pressed(True)
+
     def press(self) -> None:
         """Visit whoever asked now, if the thread is free: the room in memory is needed."""
         if not self._behind:
+            self._dirty.update(self._gathered)
+            self._gathered.clear()
             self._visit()
 
     def look_later(self, author: Author) -> None:
@@ -127,7 +175,8 @@ class Scribe:
 
     def stop(self) -> None:
         """Do nothing any more, once what is under way and what was asked for is done."""
-        for timer in (*self._timers.values(), self._turn):
+        self._relieve()
+        for timer in (*self._timers.values(), self._turn, self._gathering):
             if timer is not None and timer.active():
                 timer.cancel()
         self._timers = {}
@@ -139,11 +188,21 @@ class Scribe:
         if self._turn is None and not self._busy:
             self._turn = self._clock.callLater(0, self._visit)
 
+    def _visit_gathered(self) -> None:
+        self._gathering = None
+        authors, self._gathered = self._gathered, {}
+        self._dirty.update(authors)
+        if self._busy:
+            for author in authors:
+                author.visited()
+        self._visit()
+
     def _visit(self) -> None:
         if self._turn is not None:
             if self._turn.active():
                 self._turn.cancel()
             self._turn = None
+        self._in_hand = 0
         if self._busy or not (self._dirty or self._openings):
             return
         authors, self._dirty = self._dirty, {}
@@ -170,6 +229,12 @@ class Scribe:
                 log.warn("the disk of the transcripts is slow; what clients see may not be on it yet")
         for errand in work.errands:
             errand.settle()
+        self._hopeless = False
+        if self._relief is not None:
+            if self.unwritten < self._bound // 2:
+                self._relieve()
+            else:
+                self._relief.reset(HUNG)
         if self._behind and not self._dirty and work.took < self._patience / 2:
             self._behind = False
         if self._dirty or self._openings:
@@ -179,6 +244,14 @@ class Scribe:
                 self._arrange()
         elif self._stopping:
             self._worker.stop()
+
+    def _relieve(self, hung: bool = False) -> None:
+        """The pressure is over, or of no use."""
+        relief, self._relief, self._hopeless = self._relief, None, hung
+        if relief is not None:
+            if relief.active():
+                relief.cancel()
+            self._pressed(False)
 
     def _start_timer(self, retry: bool, delay: float) -> None:
         if retry not in self._timers and not self._stopping:

@@ -15,7 +15,10 @@ class TranscriptSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     directory: FilePath
     """Where the files are; the active file of a console is `DIRECTORY/console.NAME`."""
     max_size: Size = Size(16 * _MIB)
-    """A file that has grown to this size is closed and a new one begun, after a line's end where there is one near."""
+    """A file that has grown to this size is closed and a new one begun, after a line's end where there is one near.
+
+    4 KiB or more.
+    """
     max_age: Duration = Duration(0)
     """A file whose first byte is this old is closed and a new one begun.  0: never."""
     keep: int = 0
@@ -27,9 +30,12 @@ class TranscriptSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     compress: bool = False
     """Whether closed segments are compressed with gzip."""
     max_unwritten: Size = Size(_MIB)
-    """How many bytes of one console wait in memory for a slow or failing disk before further ones are lost."""
+    """How many bytes of one console wait in memory for a slow or failing disk before further ones are lost.
+
+    64 KiB or more.
+    """
     max_unwritten_total: Size = Size(64 * _MIB)
-    """The same for all consoles together."""
+    """The same for all consoles together; 64 KiB or more."""
 
     def __post_init__(self) -> None:
         if not self.directory:

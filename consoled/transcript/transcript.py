@@ -55,6 +55,8 @@ class Transcript:
         self._rotated = rotated
         self._unwritten = Unwritten()
         self._asked = True
+        self._gathered = False
+        """Whether it was asked in no hurry."""
         self._look = False
         self._reopen = False
         self._numbered = False
@@ -85,25 +87,27 @@ class Transcript:
             return f"{self.files.path}: no answer from the disk for {self._desk.scribe.hung:.0f} s"
         return self._trouble
 
-    def append(self, data: bytes, own: bool = False) -> bool:
+    def append(self, data: bytes, own: bool = False, hurry: bool = True) -> bool:
         """Take `data` as the bytes from `head` on; see the seam.  Not before `opened` has fired."""
         size = len(data)
         if not size:
             return False
-        unwritten = self._unwritten
+        unwritten, scribe, took = self._unwritten, self._desk.scribe, 0
         if own:
             self.marks.add(unwritten.head, unwritten.head + size)
         if self._fits(size):
             unwritten.add(data, own)
-            self._desk.scribe.unwritten += size
+            took = size
         else:
             if not unwritten.dropped:
                 log.warn("the transcript of {name} loses bytes: the disk does not take them", name=self.name)
             unwritten.drop(size)
             self._lose(size)
-        if not self._asked:
-            self._ask()
-        self._expected = self._desk.scribe.expects(self)
+        if not self._asked or (hurry and self._gathered):
+            self._asked, self._gathered = True, not hurry
+            scribe.ask(self, hurry)
+        self._expected = scribe.expects(self)
+        scribe.took(took, len(unwritten) > self._desk.limit // 2)
         return self._expected
 
     def read(self, offset: int, limit: int) -> Deferred[tuple[int, bytes]]:
@@ -175,7 +179,7 @@ class Transcript:
 
     def errand(self) -> Visit | NoVisit:
         """What is to be written now, and done besides."""
-        self._asked = False
+        self._asked = self._gathered = False
         if self.gone.called:
             return NoVisit()
         unwritten, look, reopen = self._unwritten, self._look, self._reopen
@@ -200,7 +204,7 @@ class Transcript:
     # ------------------------------------------------------------------------------------------------- our own
 
     def _ask(self) -> None:
-        self._asked = True
+        self._asked, self._gathered = True, False
         self._desk.scribe.ask(self)
 
     def _settled(self, visit: Visit) -> None:

@@ -6,8 +6,6 @@ is added until `skip` has put them behind us.
 
 from __future__ import annotations
 
-from collections import deque
-
 from consoled.transcript.index import Range
 
 
@@ -23,8 +21,9 @@ class Unwritten:
         """The offset after the last byte that came."""
         self.dropped = 0
         """How many of the last bytes before `head` were not kept."""
-        self._queue: deque[bytes] = deque()
-        self._own: deque[Range] = deque()
+        # Lists, which are nothing while they are empty: there are ten thousand of these, idle.
+        self._queue: list[bytes] = []
+        self._own: list[Range] = []
 
     def __len__(self) -> int:
         """How many bytes are kept."""
@@ -60,14 +59,17 @@ class Unwritten:
         """What lies before `offset` is in a file.  How many bytes are kept no longer for that."""
         freed = count = max(offset - self.written, 0)
         self.written += count
-        while count:
-            first = self._queue.popleft()
-            if len(first) > count:
-                self._queue.appendleft(first[count:])
+        whole = 0
+        for data in self._queue:
+            if len(data) > count:
                 break
-            count -= len(first)
-        while self._own and self._own[0][1] <= self.written:
-            self._own.popleft()
+            count -= len(data)
+            whole += 1
+        del self._queue[:whole]
+        if count:
+            self._queue[0] = self._queue[0][count:]
+        if self._own:
+            self._own = [own for own in self._own if own[1] > self.written]
         return freed
 
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest_twisted
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, PublicFormat
 from cryptography.hazmat.primitives.serialization import load_pem_private_key as load_key
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
@@ -186,6 +187,20 @@ def test_not_the_pinned_certificate(place: Place) -> Any:
 
 
 @pytest_twisted.inlineCallbacks
+def test_the_pinned_key_outlives_its_certificate(place: Place) -> Any:
+    place.certificate = place.stranger.issue_cert("whatever")
+    own = x509.load_pem_x509_certificate(place.certificate.cert_chain_pems[0].bytes())
+    pin = sha256(own.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    yield check_echo(place.dial(public_key=pin))
+    place.certificate = place.stranger.issue_cert("whatever")
+    attempt = place.dial(public_key=pin)
+    yield attempt.deferred
+    assert attempt.error.startswith("the server's public key is not the pinned one: its SHA-256 is ")
+    yield place.factory.empty
+    assert attempt.owner.told == []
+
+
+@pytest_twisted.inlineCallbacks
 def test_any_certificate_if_told_so(place: Place) -> Any:
     place.certificate = place.stranger.issue_cert("whatever")
     yield check_echo(place.dial(unsafe_any_certificate=True))
@@ -299,6 +314,9 @@ def test_bad_files_are_named(place: Place, make: Any, text: str) -> None:
     [
         {"fingerprint": "abc"},
         {"fingerprint": "00" * 31},
+        {"public_key": "abc"},
+        {"public_key": "00" * 32, "fingerprint": "00" * 32},
+        {"public_key": "00" * 32, "server_name": "x"},
         {"fingerprint": "00" * 32, "ca": "/ca.pem"},
         {"fingerprint": "00" * 32, "unsafe_any_certificate": True},
         {"unsafe_any_certificate": True, "server_name": "x"},

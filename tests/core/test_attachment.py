@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.logger import capturedLogs
 
-from consoled.core.attachment import Client
+from consoled.core.attachment import CHUNK, Client
 from consoled.core.faults import LinkDown, NoBreak, NodeNotReading, ReadOnly
 from consoled.core.feed import DANGLING
 from tests.fakes import Desk, FakeOutlet, FakeTranscript, Pairs, Plain, Raw, RawPairs, counted
@@ -77,7 +77,7 @@ def test_a_client_that_does_not_read_costs_nothing() -> None:
         count = 0
         head = property(lambda self: self.count)  # type: ignore[assignment]
 
-        def append(self, data: bytes, own: bool = False) -> None:
+        def append(self, data: bytes, own: bool = False, hurry: bool = True) -> None:
             self.count += len(data)
 
     desk = Desk(transcript=Oblivious(), ring=4096)
@@ -112,12 +112,12 @@ def test_pause_and_resume_may_come_twice() -> None:
 
 def test_a_replay_stops_where_the_transport_is_full() -> None:
     desk = Desk()
-    desk.console.received(b"x" * 200_000)
-    client = desk.attach(at=0, room=70_000)
-    assert [len(frame) - 1 for frame in client.frames] == [65536, 65536]
-    assert client.attachment.cursor == 131_072
+    desk.console.received(b"x" * 3 * CHUNK)
+    client = desk.attach(at=0, room=CHUNK + 10)
+    assert [len(frame) - 1 for frame in client.frames] == [CHUNK, CHUNK]
+    assert client.attachment.cursor == 2 * CHUNK
     client.drain()
-    assert client.attachment.cursor == len(client.text) == 200_000
+    assert client.attachment.cursor == len(client.text) == 3 * CHUNK
 
 
 def test_what_was_read_for_a_client_that_is_full_meanwhile_is_read_again() -> None:

@@ -132,7 +132,7 @@ def test_ring_and_transcript_have_the_same_offsets() -> None:
 def test_a_large_read_is_cut() -> None:
     desk = Desk()
     clients = [desk.attach(), desk.attach()]
-    data = bytes(range(256)) * 1024
+    data = bytes(range(256)) * (4 * CHUNK // 256)
     desk.console.received(data[: CHUNK + 1])
     desk.console.received(data[CHUNK + 1 :])
     assert max(len(frame) - 1 for frame in clients[0].frames) == CHUNK
@@ -372,6 +372,36 @@ def test_clients_see_what_the_disk_has_and_a_turns_worth_at_once() -> None:
     assert desk.console.head == len(desk.transcript.everything)
     desk.console.written()
     assert len(alice.frames) == 2
+
+
+def test_clients_hear_of_the_link_after_what_the_node_said_before() -> None:
+    desk = Desk()
+    desk.console.changed(Up(0))
+    alice = desk.attach()
+    desk.transcript.slow_to_write = True
+    desk.console.received(b"last words")
+    desk.console.changed(Waiting(9, "gone"))
+    desk.console.changed(Dialing(9))
+    assert alice.changes == []
+    desk.console.written()
+    assert [status for status, _ in alice.changes] == [Waiting(9, "gone"), Dialing(9)]
+    assert all(b"last words" in text for _, text in alice.changes)
+    desk.console.changed(Dialing(10))
+    assert alice.changes[-1][0] == Dialing(10)
+
+
+def test_a_client_that_is_to_read_no_further_reads_so_far() -> None:
+    desk = Desk()
+    quick, slow = desk.attach(), desk.attach()
+    slow.attachment.pause()
+    desk.console.received(b"last words")
+    for one in (quick, slow):
+        one.attachment.read_to(desk.console.head)
+    desk.console.received(b" and more")
+    assert (quick.text, quick.told) == (b"last words", [("finished",)])
+    assert (slow.text, slow.told) == (b"", [])
+    slow.drain()
+    assert (slow.text, slow.told) == (b"last words", [("finished",)])
 
 
 def test_nobody_waits_for_a_disk_that_has_become_slow() -> None:

@@ -57,6 +57,25 @@ def test_an_operator_says_now() -> None:
     assert one.link.asked == two.link.asked == ["open", "dial_now"]
 
 
+def test_one_more_and_one_less_disturb_nobody() -> None:
+    one, two = Desk(name="x1"), Desk(name="x2")
+    hub = Hub()
+    with pytest.raises(NotOpen):
+        hub.add(two.console)
+    hub.open({"x1": one.console})
+    hub.add(two.console)
+    assert hub.find("x2") is two.console
+    assert two.link.asked == ["open"]
+    stays, goes = one.attach(), two.attach()
+    closed = hub.remove("x2", "The machine is gone")
+    assert goes.told == [("ended", "The machine is gone", 1001)]
+    assert result(closed) is None
+    assert two.transcript.closed
+    assert (stays.told, one.link.asked, len(hub)) == ([], ["open"], 1)
+    with pytest.raises(UnknownConsole):
+        hub.remove("x2", "again")
+
+
 def test_the_end_comes_when_all_have_hung_up() -> None:
     one, two = Desk(name="x1"), Desk(name="x2")
     hub = held(one, two)
