@@ -33,7 +33,9 @@ class Kubernetes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """`[vault.kubernetes]`: log in with the pod's service account."""
 
     role: str
+    """Vault's role to log in as."""
     mount: str = "kubernetes"
+    """The path of that way of logging in."""
     token: FilePath = FilePath("/var/run/secrets/kubernetes.io/serviceaccount/token")
     """The service account's token, read at each login."""
 
@@ -46,7 +48,9 @@ class VaultSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     version: int = 2
     """Of the KV engine, 1 or 2."""
     token: Secret | None = None
+    """What to show to Vault, usually a file that an agent keeps fresh.  Either this or `kubernetes`."""
     kubernetes: Kubernetes | None = None
+    """Log in with the service account of a pod instead."""
     namespace: str = ""
     """Vault Enterprise and OpenBao: the namespace that all paths are in."""
     ca: FilePath = FilePath()

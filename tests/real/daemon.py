@@ -15,6 +15,7 @@ from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, ResponseFailed
+from twisted.web.http_headers import Headers
 
 from tests.real import free_port
 
@@ -34,6 +35,8 @@ class RunningDaemon:
     def __init__(self, reactor: Any, directory: Path, config: str, *, transcript: str = "") -> None:
         self.directory = directory
         self.transcripts = directory / "transcripts"
+        self.token = ""
+        """Of somebody who may list consoles, for the health page; empty where nobody has to log in."""
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._reactor = reactor
@@ -107,8 +110,9 @@ class RunningDaemon:
             return False
 
     async def _get(self, path: str) -> Any:
-        asking = Agent(self._reactor, connectTimeout=1).request(b"GET", self.http(path).encode())
-        return await asking.addTimeout(5, self._reactor)
+        headers = Headers({"Authorization": [f"Bearer {self.token}"]} if self.token else {})
+        asking = Agent(self._reactor, connectTimeout=1).request(b"GET", self.http(path).encode(), headers)
+        return await asking.addTimeout(READY, self._reactor)
 
     # ------------------------------------------------------------------------------------------- what is to see
 

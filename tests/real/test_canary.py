@@ -1,8 +1,9 @@
 """No secret shows: canaries of every kind go through the whole daemon, and then it is searched for them everywhere.
 
 The daemon logs in to SSH servers and BMCs with secrets of every form, some good, some refused, some broken; people show
-good and bad tokens and type passwords.  Each secret must have come where it belongs, and must be in no log, transcript,
-index, state file, audit line, argument list, error body, health page, session, `--check` or repr.
+good and bad tokens and tickets and type passwords.  Each secret must have come where it belongs, and must be in no log,
+transcript, index, state file, audit line, argument list, error body, health page, session, `--check` or repr.  What is
+typed at a console that records its input is in that record, and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -170,6 +172,7 @@ class World:
         """Whether they are to come up."""
         self._config = f'[hub]\nstate = "{self.state}"\n[auth]\ntokens = "tokens.toml"\n[vault]\n'
         self._config += f'address = "{self.vault.address}"\ntoken = {self.file(self.vault.token)}\n'
+        self._config += f'[audit]\nfile = "{self.home}/audit.log"\nlog = true\n'
         self._config += '[defaults]\nretry_initial = "1h"\nretry_max = "1h"\nconnect_timeout = "10s"\n'
 
     # What it knows.
@@ -225,8 +228,9 @@ class World:
         return daemon
 
     def end(self) -> None:
-        for port in (self.server.listening, self.asker.listening, self.vault.listening):
-            pytest_twisted.blockon(port.stopListening())
+        with ExitStack() as ending:
+            for port in (self.server.listening, self.asker.listening, self.vault.listening):
+                ending.callback(lambda port=port: pytest_twisted.blockon(port.stopListening()))
 
 
 @pytest.fixture
@@ -369,6 +373,25 @@ async def knock(world: World, daemon: RunningDaemon, token: str) -> None:
             world.canaries.saw("answers", body)
 
 
+async def tickets(world: World, daemon: RunningDaemon, token: str) -> None:
+    """Tickets that are used, used again, shown for something else, and not used at all."""
+
+    def issue(name: str) -> str:
+        wish = json.dumps({"console": "node", "mode": "interact"}).encode()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        address = f"http://{daemon.address}/v1/tickets"
+        with urllib.request.urlopen(urllib.request.Request(address, wish, headers), timeout=10) as answer:
+            return world.canaries.add(name, json.load(answer)["ticket"])
+
+    used, elsewhere, _ = [await deferToThread(issue, f"ticket {name}") for name in ("used", "elsewhere", "unused")]
+    seat = await WebSocket.open(daemon.ws(f"interact/node?ticket={used}"), {})
+    await seat.until("opened")
+    await seat.leave()
+    world.canaries.saw("session by ticket", bytes(seat.said))
+    for path in (f"interact/node?ticket={used}", f"interact/process?ticket={elsewhere}", f"?ticket={elsewhere}"):
+        world.canaries.saw("answers", await deferToThread(ask, daemon.http(path), {}))
+
+
 async def spoil_tokens(world: World, daemon: RunningDaemon, token: str) -> None:
     """The slip of everybody's: a token where its hash belongs."""
     file = world.home / "tokens.toml"
@@ -377,7 +400,7 @@ async def spoil_tokens(world: World, daemon: RunningDaemon, token: str) -> None:
     for times, said in enumerate(spoilt, 1):
         file.write_text(f'{good}\n[[token]]\nname = "bob"\nrole = "viewer"\n{said}\n')
         deadline = reactor.seconds() + READY
-        while daemon.log.count("the tokens of before stay in force") < times:
+        while daemon.log.count("what it said before stays in force") < times:
             assert reactor.seconds() < deadline, daemon.log
             bearer = {"Authorization": f"Bearer {token}"}
             world.canaries.saw("answers", await deferToThread(ask, daemon.http("interact/absent"), bearer))
@@ -410,9 +433,9 @@ def mistakes(world: World) -> None:
             'password = "{}" "x"': 0o600,
             'password = "{}\npassword = "x"': 0o600,
             'key = "{}"': 0o600,
-            'let = {{ secret = "{}" }}\npassword = "{{absent}}"': 0o600,
+            'let = {{ secret = "{}" }}\ncommand = "{{absent}}"': 0o600,
             'let = {{ secret = ["{}"] }}': 0o600,
-            'let = {{ secret = "{}" }}\npassword = "{{secret+1}}"': 0o600,
+            'let = {{ secret = "{}" }}\ncommand = "{{secret+1}}"': 0o600,
             '[[console]]\nname="m"\nkind="process"\ncommand=["a"]\nenvironment={{ A="{}\\u0000" }}': 0o600,
             '[[console]]\nname="m"\nkind="process"\ncommand=["a"]\nenvironment=["{}"]': 0o600,
             '[[console]]\nname="m"\nkind="ipmi"\naddress="a"\nuser="a"\npassword="{}"\nworkarounds=["-"]': 0o600,
@@ -437,12 +460,18 @@ def settings(world: World) -> None:
 def files(world: World, daemon: RunningDaemon) -> None:
     """All that it has written."""
     world.canaries.saw("log", daemon.log)
+    world.canaries.saw("audit", (world.home / "audit.log").read_bytes())
     for directory in (daemon.transcripts, world.state):
         for path in directory.rglob("*"):
-            if path.is_file():
+            if path.is_file() and path not in recorded(daemon):
                 world.canaries.saw(f"{directory.name}/{path.relative_to(directory)}", path.read_bytes())
     assert any("/.index/" in where for where in world.canaries.seen)
     assert "state/known_hosts" in world.canaries.seen
+
+
+def recorded(daemon: RunningDaemon) -> list[Path]:
+    """The records of input."""
+    return list(daemon.transcripts.glob("input.*"))
 
 
 async def live(world: World, then: Any = None) -> RunningDaemon:
@@ -452,6 +481,7 @@ async def live(world: World, then: Any = None) -> RunningDaemon:
     tokens = f'[[token]]\nname = "olga"\nsha256 = "{hashed}"\nrole = "admin"\n'
     (world.home / "tokens.toml").write_text(tokens)
     daemon = world.daemon()
+    daemon.token = token
     await check(world)
     watch = Watch()
     watch.start()
@@ -480,8 +510,11 @@ async def test_no_secret_shows(world: World) -> None:
     environment = world.new("environment of a program")
     world.console("process", "process", command='["sleep", "1000"]', environment=f'{{ TOKEN = "{environment}" }}')
 
+    world.console("recorded", "process", command='["sleep", "1000"]', record_input="true")
+
     async def then(world: World, daemon: RunningDaemon, token: str) -> None:
         await knock(world, daemon, token)
+        await tickets(world, daemon, token)
         await spoil_tokens(world, daemon, token)
         mistakes(world)
 
@@ -491,6 +524,24 @@ async def test_no_secret_shows(world: World) -> None:
     assert world.asker.asked[-1] == ("keyboard-interactive", world.canaries.values["answer to a question"])
     assert b"asking" in world.canaries.seen["argument lists"]
     assert '"action":"refused"' in daemon.log
+    audit = world.canaries.seen["audit"]
+    assert all(json.loads(line) for line in audit.strip().splitlines())
+    for action in (
+        b"refused",
+        b"accepted",
+        b"attached",
+        b"detached",
+        b"ticket-issued",
+        b"ticket-used",
+        b"key-accepted",
+    ):
+        assert b'"action":"%s"' % action in audit, action
+    [record] = recorded(daemon)
+    typed = world.canaries.values["typed at recorded"]
+    assert [line["input"] for line in map(json.loads, record.read_text().splitlines())] == [f"{typed}\r"]
+    assert record.stat().st_mode & 0o777 == 0o600
+    assert b"Input to console [recorded] is recorded" in world.canaries.seen["session recorded"]
+    assert b"is recorded" not in world.canaries.seen["session node"]
     assert not world.canaries.found()
 
 

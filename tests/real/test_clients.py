@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -114,6 +115,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
     directory = tmp_path_factory.mktemp("clients")
     (directory / "tokens.toml").write_text(TOKENS)
     daemon = RunningDaemon(reactor, directory, CONFIG)
+    daemon.token = TOKEN
     try:
         blockon(daemon.start())
         blockon(daemon.holds(6))
@@ -135,8 +137,9 @@ def begin(daemon: RunningDaemon) -> Iterator[Any]:
         return client
 
     yield begin
-    for client in started:
-        pytest_twisted.blockon(client.leave())
+    with ExitStack() as leaving:
+        for client in started:
+            leaving.callback(lambda client=client: pytest_twisted.blockon(client.leave()))
 
 
 def blockon(coroutine: Any) -> None:

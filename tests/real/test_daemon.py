@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
         return made[-1]
 
     yield make
-    for one in made:
-        one.end()
+    with ExitStack() as ending:
+        for one in made:
+            ending.callback(one.end)
 
 
 @pytest.fixture
