@@ -1,6 +1,6 @@
 # Each target works on a fresh machine: it makes what it needs first.
 # `make run` the demo, `make test` the whole suite, `make lint` the checks of style, types and layers,
-# `make soak` minutes of rough handling, `make bench` figures beside OpenSSH's,
+# `make soak` minutes of rough handling, `make bench` figures beside the peers',
 # `make requirements` new pins from setup.cfg's ranges.
 
 VENV := .venv
@@ -31,14 +31,17 @@ lint: $(VENV)/dev.stamp
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.soak
 
-bench: $(VENV)/dev.stamp
-	$(BIN)/python -m bench.ssh_links
+# QUICK=1: a look at everything in two minutes, which leaves the kept results alone.
+bench: $(VENV)/bench.stamp
+	$(BIN)/python -m bench $(if $(QUICK),--quick,--results bench/results --plot docs/performance.svg)
 
 requirements: $(VENV)/dev.stamp
 	$(BIN)/pip-compile --quiet --upgrade --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--extra demo --output-file requirements/run.txt setup.cfg
 	$(BIN)/pip-compile --quiet --upgrade --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--extra dev --output-file requirements/dev.txt setup.cfg
+	$(BIN)/pip-compile --quiet --upgrade --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt setup.cfg
 
 $(VENV)/pip.stamp:
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "consoled needs Python 3.11 or newer"; exit 1; }
@@ -53,6 +56,10 @@ $(VENV)/run.stamp: $(VENV)/pip.stamp requirements/run.txt $(SOURCES)
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	$(BIN)/pip install --quiet --requirement requirements/dev.txt
+	@touch $@
+
+$(VENV)/bench.stamp: $(VENV)/dev.stamp requirements/bench.txt
+	$(BIN)/pip install --quiet --requirement requirements/bench.txt
 	@touch $@
 
 clean:

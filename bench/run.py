@@ -1,0 +1,184 @@
+"""One run of the benchmark: which servers stand, whose turn it is, and what was found.
+
+A part asks for `stands`, goes through them in `turns`, and `notes` what it measured; whatever goes wrong in a turn is
+noted too and ends that turn only.  Servers that are not measured stand by, silent.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.machine import Program, Tools, Trouble
+from bench.servers import SERVERS, Relay, Stand
+
+FREE = 4 << 30
+"""Bytes that must be free on the disk."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What one turn found, or why it found nothing."""
+
+    part: str
+    case: str
+    server: str
+    values: dict[str, float] = field(default_factory=dict)
+    trouble: str = ""
+
+
+@dataclass
+class Run:
+    """The options, and the notes."""
+
+    tools: Tools
+    place: Path
+    servers: Sequence[str]
+    rounds: int = 3
+    seconds: float = 2.0
+    """How long a measurement lasts."""
+    quick: bool = False
+    descriptors: int = 1024
+    """How many a process may have open."""
+    deadline: float = float("inf")
+    """When nothing new is begun any more, by the monotonic clock."""
+    watchers: Sequence[int] = (1, 10, 100, 1000)
+    began: float = field(default_factory=time.monotonic)
+    notes: list[Note] = field(default_factory=list)
+    _standing: list[Stand] = field(default_factory=list)
+    _wanted: tuple[Any, ...] = ()
+
+    # ------------------------------------------------------------------------------------------- who
+
+    def stands(
+        self, part: str, count: int, *, but: Sequence[str] = (), relays: Sequence[int] = (), **options: Any
+    ) -> list[Stand]:
+        """Every server with `count` consoles, except those in `but`; and relays that read so many bytes at once.
+
+        They stay until a part wants others: conserver takes its time to start.
+        """
+        wanted = (count, tuple(but), tuple(relays), tuple(options.items()))
+        if wanted == self._wanted and all(stand.alive for stand in self._standing):
+            return self._standing
+        self.close()
+        self._wanted = wanted
+        makes: dict[str, Callable[[], Stand]] = {}
+        for name in self.servers:
+            if name in SERVERS and name not in but:
+                makes[name] = partial(SERVERS[name], self.tools, self.place, count, **options)
+        if "relay" in self.servers:
+            for size in relays:
+                makes[f"relay-{size >> 10}k"] = partial(Relay, self.tools, self.place, size)
+        for name, make in makes.items():
+            self.say(f"{part}: {name} with {count} consoles")
+            try:
+                self.check()
+                self._standing.append(make())
+            except Trouble as trouble:
+                self.failed(part, f"{count} consoles", name, trouble)
+        return self._standing
+
+    def close(self) -> None:
+        """End whoever stands."""
+        standing, self._standing, self._wanted = self._standing, [], ()
+        for stand in standing:
+            stand.stop()
+
+    def turns(
+        self,
+        part: str,
+        case: str,
+        stands: Sequence[Any],
+        measure: Callable[..., dict[str, float]],
+        *details: Any,
+        once: bool = False,
+        **more: Any,
+    ) -> None:
+        """Call `measure` with each stand in turn, as often as there are rounds, and each time another one first."""
+        failed: set[str] = set()
+        for turn in range(1 if once else self.rounds):
+            first = turn % max(1, len(stands))
+            for stand in (*stands[first:], *stands[:first]):
+                if stand.name in failed:
+                    continue
+                try:
+                    self.check()
+                    self.note(part, case, stand.name, measure(stand, *details, **more))
+                except Trouble as trouble:
+                    failed.add(stand.name)
+                    self.failed(part, case, stand.name, trouble)
+
+    def check(self) -> None:
+        """Whether there is time and room to go on.  Raises `Trouble`."""
+        if time.monotonic() > self.deadline:
+            raise Trouble("the run has had its time")
+        if shutil.disk_usage(self.place).free < FREE:
+            raise Trouble(f"less than {FREE >> 30} GiB are free in {self.place}")
+
+    # ------------------------------------------------------------------------------------------- what
+
+    def note(self, part: str, case: str, server: str, values: dict[str, float]) -> None:
+        self.notes.append(Note(part, case, server, values))
+        shown = "  ".join(f"{key}={value:.4g}" for key, value in values.items())
+        self.say(f"{part} | {case} | {server:10} {shown}")
+
+    def failed(self, part: str, case: str, server: str, trouble: Trouble) -> None:
+        self.notes.append(Note(part, case, server, trouble=str(trouble)))
+        self.say(f"{part} | {case} | {server:10} - ({trouble})")
+
+    def say(self, text: str) -> None:
+        print(f"{time.monotonic() - self.began:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------------------------------- how
+
+
+def window(stand: Stand, seconds: float, watchers: Program | None = None, *, of: str = "") -> dict[str, float]:
+    """What happens in so many seconds, each second; `of` says which watchers count.
+
+    `processor`: the share of one core that the server used; `load`: the share that the load used, which must be less
+    than all of its core if the server's limit is to be seen.  `said`: bytes of the nodes; `bytes`: of the watchers.
+    """
+
+    def look() -> dict[str, float]:
+        used = stand.processor
+        nodes = stand.nodes.ask("mark")
+        read = watchers.ask(f"mark {of}") if watchers is not None else {"bytes": 0, "cpu": 0.0}
+        load = nodes["cpu"] + read["cpu"]
+        return {"t": time.monotonic(), "processor": used, "said": nodes["said"], "bytes": read["bytes"], "load": load}
+
+    before = look()
+    time.sleep(seconds)
+    after = look()
+    change = {key: after[key] - before[key] for key in after}
+    spent = change.pop("t")
+    return {key: value / spent for key, value in change.items()}
+
+
+def drained(watchers: Program, patience: float = 20.0, *, of: str = "") -> dict[str, Any]:
+    """What they have, once nothing more comes."""
+    deadline, last = time.monotonic() + patience, -1
+    while True:
+        found = watchers.ask(f"mark {of}")
+        if found["payload"] == last:
+            return found
+        if time.monotonic() > deadline:
+            raise Trouble(f"the watchers still read after {patience:g} s")
+        last = found["payload"]
+        time.sleep(0.2)
+
+
+def written(stand: Stand, size: int, patience: float = 30.0) -> float:
+    """When at least `size` bytes are in the logs."""
+    deadline = time.monotonic() + patience
+    while (found := stand.logged()) < size:
+        if time.monotonic() > deadline:
+            raise Trouble(f"{size - found} of {size} bytes are not in the logs after {patience:g} s")
+        time.sleep(0.005)
+    return time.monotonic()
