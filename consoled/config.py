@@ -10,61 +10,34 @@ import os
 import pwd
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import msgspec
 
 from consoled.api.cloudapi import CloudApiSettings
 from consoled.api.csm import CsmSettings
 from consoled.api.doors import LimitSettings
+from consoled.api.metrics import MetricsSettings
 from consoled.auth.certificates import CertificateRule
 from consoled.auth.jwt_settings import JwtSettings
 from consoled.auth.roles import RoleSettings
 from consoled.auth.sinks import AuditSettings
 from consoled.auth.tapms import TapmsSettings
-from consoled.backends.demo import DemoSettings
-from consoled.backends.ipmi import IpmiSettings
 from consoled.backends.process import ProcessSettings
-from consoled.backends.serial_port import SerialSettings
-from consoled.backends.settings import ConsoleSettings
-from consoled.backends.ssh import SshSettings
-from consoled.backends.tcp import TcpSettings
-from consoled.backends.telnet import TelnetSettings
-from consoled.backends.unix import UnixSettings
-from consoled.core.secret import Secret
-from consoled.inventory import OWN_KEYS, InventoryError, Kept, nodes, others_can_read
+from consoled.consoles import KINDS as KINDS
+from consoled.consoles import AnyConsole, Making, Offer, check_keys, convert, kept
+from consoled.consoles import ConfigError as ConfigError
+from consoled.fetch import is_private
+from consoled.inventory import Placed, Table, others_can_read, placed
 from consoled.listening.listeners import PROXIED, is_proxied
 from consoled.listening.settings import TlsSettings
 from consoled.secrets.vault import VaultSettings
-from consoled.transcript.names import check_name
+from consoled.sources.settings import AnySource, CsmSource
 from consoled.transcript.settings import TranscriptSettings
-from consoled.units import FilePath, Size, units
-
-AnyConsole = (
-    TcpSettings
-    | UnixSettings
-    | TelnetSettings
-    | SerialSettings
-    | SshSettings
-    | IpmiSettings
-    | ProcessSettings
-    | DemoSettings
-)
-KINDS: dict[str, type[ConsoleSettings]] = {kind.__struct_config__.tag: kind for kind in AnyConsole.__args__}
-_SECRETS = {
-    field.name
-    for kind in KINDS.values()
-    for field in msgspec.structs.fields(kind)
-    if Secret in (field.type, *get_args(field.type))
-}
-"""The keys of a console that are secrets, whatever its kind."""
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; the text says where and why."""
+from consoled.units import FilePath, Size
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,6 +99,7 @@ class _Sections(_Table, frozen=True, kw_only=True):
     transcript: TranscriptSettings
     csm: CsmSettings = CsmSettings()
     cloudapi: CloudApiSettings | None = None
+    metrics: MetricsSettings = MetricsSettings()
     auth: AuthSettings | None = None
     audit: AuditSettings = AuditSettings()
     vault: VaultSettings | None = None
@@ -133,6 +107,8 @@ class _Sections(_Table, frozen=True, kw_only=True):
     """A node set for each tenant, which is all that a user who is bound to this tenant sees."""
     tapms: TapmsSettings | None = None
     role: tuple[RoleSettings, ...] = ()
+    source: tuple[AnySource, ...] = ()
+    """Where there are consoles beside those of the file."""
 
 
 class Config(_Sections, frozen=True, kw_only=True):
@@ -141,11 +117,20 @@ class Config(_Sections, frozen=True, kw_only=True):
     consoles: tuple[AnyConsole, ...]
     groups: Mapping[str, frozenset[str]]
     """The names of the consoles of each group."""
+    making: Making
+    """How what the sources say is made into consoles."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The consoles' names."""
+        return frozenset(console.name for console in self.consoles)
 
 
 class _File(_Sections, frozen=True, kw_only=True):
     """The file as it is written."""
 
+    include: str = ""
+    """A pattern such as `"conf.d/*.toml"`: files with more of `[[console]]` and `[[group]]`."""
     defaults: dict[str, Any] = {}
     """Any key of a console but its name and group, for all consoles of the kinds that have it."""
     group: list[dict[str, Any]] = []
@@ -154,23 +139,61 @@ class _File(_Sections, frozen=True, kw_only=True):
     """The consoles: the keys of all kinds are here, those of each kind further down."""
 
 
+class _Fragment(_Table, frozen=True, kw_only=True):
+    """A file that is included.  Relative paths in it begin where those of the main file do."""
+
+    group: list[dict[str, Any]] = []
+    console: list[dict[str, Any]] = []
+
+
 def load(path: Path) -> Config:
-    """Read and check the file at `path`.  Raises `ConfigError`."""
+    """Read and check the file at `path`, and those that it includes.  Raises `ConfigError`."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        private = not others_can_read(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    directory = str(path.parent)
-    try:
-        return _checked(_convert(raw, _File, directory, private), directory, private)
+        raw, private = _read(path)
+        directory = str(path.parent)
+        file = convert(raw, _File, directory, private=private)
+        consoles, groups = list(_placed("console", file.console, private)), list(_placed("group", file.group, private))
+        for fragment, where in _included(file.include, path.parent):
+            more, is_private = _read(fragment, where)
+            try:
+                tables = convert(more, _Fragment, directory)
+            except ConfigError as error:
+                raise ConfigError(f"{where}{error}") from None
+            consoles += _placed(f"{where}console", tables.console, is_private)
+            groups += _placed(f"{where}group", tables.group, is_private)
+        defaults = kept(file.defaults) if private else file.defaults
+        return _checked(file, Making.of(groups, defaults, directory), consoles, private)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _checked(file: _File, directory: str, private: bool) -> Config:
+def _read(path: Path, where: str = "") -> tuple[Table, bool]:
+    """What a file has, and whether others cannot read it."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")), not others_can_read(path)
+    except OSError as error:
+        raise ConfigError(f"{where}{error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}{error}") from None
+
+
+def _included(pattern: str, directory: Path) -> Iterator[tuple[Path, str]]:
+    """The files that `pattern` means, in the order of their names, each with how its complaints begin."""
+    if not pattern:
+        return
+    place, name = os.path.split(pattern)
+    if not name or not (directory / place).is_dir():
+        raise ConfigError(f'include: {pattern!r}: write it as "conf.d/*.toml", with the name of a directory')
+    for path in sorted((directory / place).glob(name)):
+        if not path.name.startswith("."):
+            yield path, f"{Path(place) / path.name}: "
+
+
+def _placed(key: str, tables: Iterable[Table], private: bool) -> Placed:
+    return placed(key, map(kept, tables) if private else tables)
+
+
+def _checked(file: _File, making: Making, tables: Placed, private: bool) -> Config:
     listens = [("http.listen", index, listen) for index, listen in enumerate(file.http.listen)]
     listens += [("tls.listen", index, listen) for index, listen in enumerate(file.tls.listen if file.tls else ())]
     if not listens:
@@ -196,63 +219,63 @@ def _checked(file: _File, directory: str, private: bool) -> Config:
     if file.auth is not None and file.auth.certificate and not (file.tls and file.tls.client_ca):
         raise ConfigError("auth.certificate: without tls.client_ca nobody is asked for a certificate")
     sections = {name: getattr(file, name) for name in _Sections.__struct_fields__}
-    groups: dict[str, set[str]] = {str(group["name"]): set() for group in file.group if "name" in group}
-    consoles = _consoles(file, directory, private, groups)
-    return Config(**sections, consoles=consoles, groups={name: frozenset(those) for name, those in groups.items()})
-
-
-def _consoles(file: _File, directory: str, private: bool, groups: dict[str, set[str]]) -> tuple[AnyConsole, ...]:
-    """All consoles, complete; each is put into its group."""
-    known = {field for kind in KINDS.values() for field in kind.__struct_fields__} | {"kind", *OWN_KEYS}
-    for key in file.defaults.keys() - known | file.defaults.keys() & {"name", "group"}:
-        raise ConfigError(f"defaults.{key}: no kind of console has this key")
-    for index, group in enumerate(file.group):
-        for key in group.keys() - known:
-            raise ConfigError(f"group[{index}].{key}: no kind of console has this key")
+    sources = tuple(_source(index, source, private) for index, source in enumerate(file.source))
+    for index, source in enumerate(sources):
+        if source.name in (other.name for other in sources[:index]):
+            raise ConfigError(f"source[{index}].name: {source.name} is there already")
+        if source.group not in making.inherited:
+            raise ConfigError(f"source[{index}].group: there is no group {source.group!r}")
+    sections["source"] = sources
     consoles = []
-    try:
-        for node in nodes(file.console, file.group, file.defaults, directory, _SECRETS):
-            kind = KINDS.get(str(node.settings.get("kind")))
-            if kind is None:
-                raise ConfigError(f"{node.where}.kind: must be one of {', '.join(sorted(KINDS))}")
-            try:
-                check_name(node.name)
-            except ValueError as error:
-                raise ConfigError(f"{node.where}.name: {error}") from None
-            # What is inherited may be for other kinds; what the console itself says may not.
-            fit = (*kind.__struct_fields__, *node.said)
-            table = {key: value for key, value in node.settings.items() if key in fit or key == "kind"}
-            settings = _convert(table, kind, directory, private, node.where)
-            if complaint := settings.complaint():
-                raise ConfigError(f"{node.where}.{complaint}")
-            consoles.append(settings)
-            if node.group:
-                groups[node.group].add(node.name)
-    except InventoryError as error:
-        raise ConfigError(str(error)) from None
-    return tuple(consoles)
+    groups: dict[str, set[str]] = {str(name): set() for name in making.inherited if name}
+    for settings, group in making.consoles(tables):
+        consoles.append(settings)
+        if group:
+            groups[group].add(settings.name)
+    return Config(**sections, consoles=tuple(consoles), groups=_frozen(groups), making=making)
 
 
-def _convert(value: Any, kind: Any, directory: str, private: bool, where: str = "") -> Any:
-    """`value` as `kind`; relative paths begin at `directory`.  Raises `ConfigError` that names the key.
+def _source(index: int, source: AnySource, private: bool) -> AnySource:
+    """`source` with its consoles' keys looked at, and its secrets marked if they stand in a `private` file."""
+    if not isinstance(source, CsmSource):
+        return source
+    for name, table in source.classes.items():
+        check_keys(f"source[{index}].{name}", table)
+    return msgspec.structs.replace(
+        source, **{name: kept(table) if private else table for name, table in source.classes.items()}
+    )
 
-    Unless the file is `private`, no secret may stand in it.
+
+def _frozen(groups: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:
+    return {name: frozenset(those) for name, those in groups.items()}
+
+
+def complete(config: Config, offers: Mapping[str, Offer]) -> tuple[Config, tuple[str, ...]]:
+    """`config`, as `load` gave it, with what its sources offer, by their names; and complaints about what is left out.
+
+    A name belongs to the file, or else to the first source that has it.
     """
-    decode = units(directory)
-
-    def decode_privately(kind: type, value: Any) -> Any:
-        if kind is Secret and isinstance(value, str) and not private and not isinstance(value, Kept):
-            raise ValueError("a secret stands in a file that others can read: chmod o-r, or say where else it is")
-        return decode(kind, value)
-
-    try:
-        return msgspec.convert(value, kind, dec_hook=decode_privately)
-    except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
-        key = (where + path.rstrip("`")).lstrip(".")
-        if found := _KEYED.match(text):  # a table's own check, which knows only its own keys
-            key, text = f"{key}.{found[1]}", text[found.end() :]
-        raise ConfigError(f"{key}: {text}" if key else text) from None
+    consoles = list(config.consoles)
+    groups = {name: set(those) for name, those in config.groups.items()}
+    owners = {console.name: "the file" for console in consoles}
+    machines = {(console.machine, console.machine_port) for console in consoles if console.machine}
+    complaints = []
+    for source, offer in offers.items():
+        for name, (console, group) in offer.consoles.items():
+            machine = (console.machine, console.machine_port)
+            if name in owners:
+                complaints.append(f"source {source}: {name} is left out: {owners[name]} has it")
+            elif machine in machines:
+                complaints.append(f"source {source}: {name} is left out: its machine has a console already")
+            else:
+                owners[name] = f"source {source}"
+                consoles.append(console)
+                if console.machine:
+                    machines.add(machine)
+                if group:
+                    groups[group].add(name)
+    complete = msgspec.structs.replace(config, consoles=tuple(consoles), groups=_frozen(groups))
+    return complete, tuple(complaints)
 
 
 def missing(config: Config) -> Iterator[str]:
@@ -276,9 +299,19 @@ def missing(config: Config) -> Iterator[str]:
 
 def warnings(config: Config) -> Iterator[str]:
     """What is allowed and unsafe, each with its key.  Said at every start."""
+    if config.auth is None:
+        yield f"no [auth] is configured: whoever reaches {', '.join(config.http.listen)} may do everything"
+    if config.tapms is not None and not config.tapms.is_private:
+        yield (
+            f"tapms.unsafe_plaintext: whoever sits between here and {config.tapms.url} may give any node to any tenant"
+        )
     clear = [listen for listen in config.http.listen if not is_loopback(listen)]
     if config.auth is not None and clear:
         yield f"http.listen: whoever sits between clients and {', '.join(clear)} sees their tokens; [tls] is safe"
+    for key in ("mahi", "vmapi", "cnapi") if config.cloudapi is not None else ():
+        if (url := getattr(config.cloudapi, key)) and not is_private(url):
+            lies = "whose key is whose" if key == "mahi" else "which machine is whose, and where"
+            yield f"cloudapi.{key}: whoever sits between here and there may say {lies}"
     anybody = [one.name for one in config.consoles if getattr(getattr(one, "tls", None), "unsafe_any_certificate", 0)]
     if anybody:
         more = f" and {len(anybody) - 5} more" if len(anybody) > 5 else ""
@@ -288,7 +321,26 @@ def warnings(config: Config) -> Iterator[str]:
         )
 
 
-_KEYED = re.compile(r"([a-z_]+(?:\.[a-z_]+)*): ")
+FIXED = (("hub", "state"), ("transcript", "directory"), ("limits", "backlog"))
+"""What cannot be changed while the daemon runs: the table and the key."""
+
+
+def settled(new: Config, old: Config) -> tuple[Config, tuple[str, ...]]:
+    """`new` as a daemon that has begun with `old` can take it up, and the keys of `new` that take a restart."""
+    keys = []
+    for table, key in FIXED:
+        section, was = getattr(new, table), getattr(getattr(old, table), key)
+        if getattr(section, key) != was:
+            keys.append(f"{table}.{key}")
+            new = msgspec.structs.replace(new, **{table: msgspec.structs.replace(section, **{key: was})})
+    return new, tuple(keys)
+
+
+def tables(new: Config, old: Config) -> tuple[str, ...]:
+    """The tables, other than those of consoles, that are others in `new` than in `old`."""
+    return tuple(name for name in _Sections.__struct_fields__ if getattr(new, name) != getattr(old, name))
+
+
 _ARGUMENT = re.compile(r"(?:^|:)((?:\\.|[^:\\])*)")
 
 

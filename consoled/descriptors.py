@@ -51,17 +51,29 @@ class Doorman(Factory):
 
     noisy = False
 
-    def __init__(self, factory: Any) -> None:
+    def __init__(self, factory: Any = None) -> None:
+        """`factory` None: nobody is let in before `lead_to`."""
         self._factory = factory
         self._full = False
 
-    def doStart(self) -> None:
-        self._factory.doStart()
+    def lead_to(self, factory: Any) -> None:
+        """Hand connections on to another factory from now on."""
+        if self.numPorts:
+            factory.doStart()
+            self.stopFactory()
+        self._factory = factory
 
-    def doStop(self) -> None:
-        self._factory.doStop()
+    def startFactory(self) -> None:
+        if self._factory is not None:
+            self._factory.doStart()
+
+    def stopFactory(self) -> None:
+        if self._factory is not None:
+            self._factory.doStop()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
+        if self._factory is None:
+            return _Refusal()
         was_full, self._full = self._full, _left() < RESERVE // 2
         if not self._full:
             return self._factory.buildProtocol(addr)

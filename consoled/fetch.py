@@ -1,15 +1,18 @@
 """Asking another service over HTTP: one bounded request, one bounded answer.
 
 Called by whoever has to ask somebody else (an identity provider's keys, a tenant service, a vault).  The server is
-known by its certificate, always; redirects are not followed, and an answer that is too long or too late is none.
+known by its certificate, always; redirects are not followed, cookies not kept, and an answer that is compressed, too
+long or too late is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -23,16 +26,28 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import Certificate, CertificateOptions, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
+from twisted.web._newclient import HTTP11ClientProtocol
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, _HTTP11ClientFactory
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IPolicyForHTTPS
+from twisted.web.iweb import IAgent, IPolicyForHTTPS
 from zope.interface import implementer
 
 LIMIT: Final = 3.0
 """Seconds for one answer, its body included: a decision has four in all."""
 LARGEST: Final = 1 << 18
 """Bytes of an answer."""
+HEAD: Final = 1 << 16
+"""Bytes of its headers; what puts a body into chunks may be as long as the body."""
+
+
+def is_private(url: str) -> bool:
+    """Whether nobody between can read or change what is said there: it is TLS, or never leaves this machine."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))
 
 
 class Unreachable(Exception):
@@ -55,8 +70,9 @@ class Fetcher:
         self._largest = largest
         policy = _Pinned(fingerprint) if fingerprint else _Known(ca)
         pool = HTTPConnectionPool(reactor, persistent=False)
-        pool._factory = _QuietFactory
-        self._http = HTTPClient(Agent(reactor, policy, connectTimeout=limit, pool=pool))
+        line = partial(_Line, reactor=reactor, limit=limit, most=2 * largest + HEAD)
+        pool._factory = partial(_Lines, line=line)  # type: ignore[assignment]
+        self._http = HTTPClient(_Plain(Agent(reactor, policy, connectTimeout=limit, pool=pool)))
 
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Deferred[tuple[int, bytes]]:
         """See `request`."""
@@ -106,10 +122,82 @@ class Fetcher:
         return response.code, await reading.whole
 
 
-class _QuietFactory(_HTTP11ClientFactory):
-    """Twisted's, without two lines in the log for every request."""
+@implementer(IAgent)
+class _Plain:
+    """An agent below treq's, which would unpack 64 KiB to 64 MiB before anybody sees their size, and keep cookies."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def request(self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: Any = None) -> Any:
+        plain = Headers() if headers is None else headers.copy()
+        plain.setRawHeaders(b"Accept-Encoding", [b"identity"])
+        return self._agent.request(method, uri, plain, bodyProducer).addCallback(self._looked_at)
+
+    @staticmethod
+    def _looked_at(response: Any) -> Any:
+        response.headers.removeHeader(b"set-cookie")
+        if response.headers.getRawHeaders(b"content-encoding", [b"identity"]) != [b"identity"]:
+            response.deliverBody(_Unread())
+            raise Unreachable("the answer is compressed, which was not asked for")
+        return response
+
+
+class _Unread(Protocol):
+    """Hangs up on an answer's body."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+class _Line(HTTP11ClientProtocol):
+    """One connection for one answer: it takes so many bytes and lasts so long, whatever the server does.
+
+    Twisted's takes headers without end, and a server that does not close its side of TLS keeps the connection.
+    """
+
+    transport: Any
+
+    def __init__(self, quiescent: Any, reactor: Any, limit: float, most: int) -> None:
+        super().__init__(quiescent)  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._limit = limit
+        self._left = most
+        self._end: Any = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._end = self._reactor.callLater(self._limit, self._cut)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left >= 0:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+        else:
+            self._giveUp(Failure(Unreachable("the answer has no end")))  # type: ignore[no-untyped-call]
+            self._cut()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._end is not None and self._end.active():
+            self._end.cancel()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def _cut(self) -> None:
+        self.transport.abortConnection()
+
+
+class _Lines(_HTTP11ClientFactory):
+    """Makes them, without two lines in the log for every request."""
 
     noisy = False
+
+    def __init__(self, quiescent: Any, metadata: Any, *, line: Callable[[Any], _Line]) -> None:
+        super().__init__(quiescent, metadata)  # type: ignore[no-untyped-call]
+        self._make = partial(line, quiescent)
+
+    def buildProtocol(self, addr: Any) -> _Line:
+        return self._make()
 
 
 class _Body(Protocol):

@@ -1,9 +1,9 @@
 """From a few tables to many consoles: node sets, groups, named parts of names, and values for each node.
 
-Pure, but for the table files.  Called by `config` with what TOML has; it gives one complete table for each console,
-which `config` then reads into the settings of its kind.  What a console says beats what its group says, which beats
-the defaults.  A text that is a secret is not filled in: any braces are its own, unless all of it is `{key}` of a column
-or of `let`.
+Pure, but for the table files.  Called by `consoles` with what TOML, or a source, has; it gives one complete table for
+each console, which `consoles` then reads into the settings of its kind.  What a console says beats what its group says,
+which beats the defaults.  A text that is a secret is not filled in: any braces are its own, unless all of it is `{key}`
+of a column or of `let`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import operator
 import re
 import stat
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from typing import Any
 from consoled.nodesets import expand
 
 Table = dict[str, Any]
+Placed = Iterable[tuple[str, Table]]
+"""Tables, each with where it stands: `console[2]`."""
 
 OWN_KEYS = ("group", "let", "pattern", "table")
 """The keys of a console that are used up here."""
@@ -67,19 +69,23 @@ class Node:
     """The keys that stand in its own table, and are not inherited."""
 
 
+def placed(key: str, tables: Iterable[Table]) -> Placed:
+    """The tables of the list under `key`."""
+    return ((f"{key}[{index}]", table) for index, table in enumerate(tables))
+
+
 def nodes(
-    consoles: list[Table], groups: list[Table], defaults: Table, directory: str, secrets: Collection[str] = ()
+    consoles: Placed, inherited: Mapping[object, Table], directory: str, secrets: Collection[str] = ()
 ) -> Iterator[Node]:
     """All consoles, in the order of their tables and the natural order of their names.
 
-    Relative table files begin at `directory`; a text under one of the keys `secrets` is one.  Raises `InventoryError`.
+    They inherit what `inherit` says.  Relative table files begin at `directory`; a text under one of the keys
+    `secrets` is one.  Raises `InventoryError`.
     """
-    inherited = _groups(groups, defaults)
     known: set[str] = set()
-    for index, table in enumerate(consoles):
-        where = f"console[{index}]"
+    for where, table in consoles:
         group = table.get("group", "")
-        if group not in inherited:
+        if not isinstance(group, str) or group not in inherited:
             raise InventoryError(f"{where}.group: there is no group {group!r}")
         whole = inherited[group] | table
         values = _Values(whole, where, directory)
@@ -105,17 +111,20 @@ def nodes(
             )
 
 
-def _groups(groups: list[Table], defaults: Table) -> dict[object, Table]:
-    """What the consoles of each group inherit; those of no group, under the empty name, the defaults."""
+def inherit(groups: Placed, defaults: Table) -> dict[object, Table]:
+    """What the consoles of each group inherit; those of no group, under the empty name, the defaults.
+
+    Raises `InventoryError`.
+    """
     inherited: dict[object, Table] = {"": defaults}
-    for index, group in enumerate(groups):
+    for where, group in groups:
         name = group.get("name")
         if not isinstance(name, str) or not name:
-            raise InventoryError(f"group[{index}].name: is missing")
+            raise InventoryError(f"{where}.name: is missing")
         if name in inherited:
-            raise InventoryError(f"group[{index}].name: {name!r} is there already")
+            raise InventoryError(f"{where}.name: {name!r} is there already")
         if "group" in group:
-            raise InventoryError(f"group[{index}].group: a group is in no group")
+            raise InventoryError(f"{where}.group: a group is in no group")
         inherited[name] = defaults | {key: value for key, value in group.items() if key != "name"}
     return inherited
 
@@ -176,7 +185,7 @@ class _Values:
                 f"{self._where}.{key}: the secret stands in {self._file}, which others can read: chmod o-r"
             )
         if is_said:
-            return values[name]
+            return Kept(values[name]) if isinstance(self._let[name], Kept) else values[name]
         return Kept(values[name]) if is_column and name in values else text
 
     def _compiled(self, pattern: object) -> re.Pattern[str] | None:

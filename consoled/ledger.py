@@ -52,7 +52,8 @@ class Ledger:
     ) -> None:
         """`page` opens a new one, or raises `OSError`; it is called in the thread.
 
-        `recovered` is called in the reactor's thread when writing goes on after lines were lost, with their number.
+        `recovered` is called in the reactor's thread when writing goes on after lines were lost, with their number; and
+        again if a line that it appends finds no room.
         """
         self._what = what
         self._page = page
@@ -199,11 +200,14 @@ class Ledger:
 
     def _went_on(self) -> None:
         lost, self._lost = self._lost, 0
+        if lost:
+            self._recovered(lost)
+            if self._lost:  # what was to tell of it is lost, too: there is room for that when more has been written
+                self._lost = lost
+                return
         if lost or self.trouble is not None:
             _log.info("{what} is written again; {lost} lines were lost", what=self._what, lost=lost)
         self.trouble = None
-        if lost:
-            self._recovered(lost)
 
 
 class FilePage:

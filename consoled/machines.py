@@ -8,7 +8,7 @@ Consoles of the configuration that name an account and a machine are there witho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +34,21 @@ RETRY: Final = 2.0
 Make = Callable[[ConsoleSettings, Find], Deferred[tuple[Console, TritonBackend]]]
 """Make a console with its transcript and its link, which asks where to connect to."""
 
+ByMachine = Mapping[tuple[str, int], ConsoleSettings]
+"""Consoles of the configuration, by the machine and its port that they are."""
+
 _log = Logger()
+
+
+def by_machine(consoles: Iterable[ConsoleSettings]) -> ByMachine:
+    """Those of `consoles` that are machines'.  Raises `ValueError` if two are the same machine's same port."""
+    found: dict[tuple[str, int], ConsoleSettings] = {}
+    for settings in consoles:
+        if settings.machine:
+            other = found.setdefault((settings.machine, settings.machine_port), settings)
+            if other is not settings:
+                raise ValueError(f"console {settings.name}: machine: it is that of console {other.name} as well")
+    return found
 
 
 @dataclass(slots=True, eq=False)
@@ -60,21 +74,28 @@ class Machines:
     ) -> None:
         """`triton` None: only what is `configured` is known.  `linger`: seconds for which a link outlives its clients.
 
-        Raises `ValueError` if two consoles are the same machine's same port.
+        Raises `ValueError` as `by_machine`.
         """
         self._hub = hub
-        self._triton = triton
         self._make = make
-        self._linger = linger
         self._known: dict[str, _Known] = {}
         """By their names on the hub."""
-        self._configured: dict[tuple[str, int], ConsoleSettings] = {}
-        for settings in configured:
-            if settings.machine:
-                other = self._configured.setdefault((settings.machine, settings.machine_port), settings)
-                if other is not settings:
-                    raise ValueError(f"console {settings.name}: machine: it is that of console {other.name} as well")
-        self._by_name = {settings.name: settings for settings in self._configured.values()}
+        self._set(by_machine(configured), triton, linger)
+
+    def _set(self, configured: ByMachine, triton: Triton | None, linger: float) -> None:
+        self._configured = configured
+        self._by_name = {settings.name: settings for settings in configured.values()}
+        self._triton = triton
+        self._linger = linger
+
+    async def renew(self, configured: ByMachine, triton: Triton | None, linger: float) -> None:
+        """Go on by other settings.  What was found and is configured now, or cannot be asked about, is let go of."""
+        self._set(configured, triton, linger)
+        for name, known in list(self._known.items()):
+            if triton is None or name in self._by_name or (known.record.uuid, known.port) in configured:
+                if known.backend is not None:
+                    await self._drop(name, known, "The console is looked after in another way now")
+                self._known.pop(name, None)
 
     # ------------------------------------------------------------------------------------------- the face asks these
 

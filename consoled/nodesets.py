@@ -2,7 +2,7 @@
 
 ClusterShell reads them.  It expands while it parses, and takes minutes and gigabytes for `x[1-100000000]`, so
 the size is worked out from the text first.  Node groups (`@rack1`) are refused: ClusterShell would run commands
-to look them up.  Called when a configuration is read, never for a request.
+to look them up.  Called when a configuration is read, and for requests with a smaller limit.
 """
 
 import re
@@ -22,13 +22,13 @@ _PATTERN = re.compile(rf"(?:[A-Za-z0-9._:-]|{_BRACKET})+")
 _BRACKETS = re.compile(_BRACKET)
 
 
-def expand(text: str) -> frozenset[str]:
+def expand(text: str, limit: int = LIMIT) -> frozenset[str]:
     """The names in a node set; none for an empty text.  Raises `ValueError` that quotes the part it stumbled over."""
     text = _SPACED.sub(r"\1", text.strip())
     if not text:
         return frozenset()
-    if sum(map(_size, _OPERATOR.split(text))) > LIMIT:
-        raise ValueError(f"{_short(text)} has more than {LIMIT} names")
+    if sum(map(_size, _OPERATOR.split(text))) > limit:
+        raise ValueError(f"{_short(text)} has more than {limit} names")
     try:
         return frozenset(NodeSet(text, resolver=RESOLVER_NOGROUP))
     except NodeSetException as error:

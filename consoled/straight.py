@@ -88,7 +88,7 @@ def _encrypted(tls: Any, send: Callable[[bytes], None]) -> Callable[[bytes], Non
 
     def write(data: bytes) -> None:
         sent = 0
-        if not (gathered or tls._appSendBuffer or tls.disconnecting):
+        if not (gathered or tls._appSendBuffer):
             records = []
             try:
                 while sent < len(data):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import MutableMapping
 
 from twisted.logger import Logger
@@ -28,6 +29,10 @@ class Notifier:
     def ready(self) -> None:
         """We listen, and hold our consoles."""
         self._send("READY=1")
+
+    def reloading(self) -> None:
+        """We read the configuration again; `ready` ends it (`Type=notify-reload`)."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def alive(self) -> None:
         """The reactor turns."""

@@ -18,7 +18,7 @@ from consoled.core.attachment import Attachment, Client
 from consoled.core.console import Console
 from consoled.core.marks import Marks
 from consoled.core.seams import Encoding, Flavour, Line, LineOwner
-from consoled.core.status import Off, Status
+from consoled.core.status import Off, Parked, Status
 
 EPOCH = 1795304701.0
 """What the wall clock shows when a test begins: 2026-11-21 23:45:01 UTC."""
@@ -43,7 +43,7 @@ class Plain:
     own_lines = True
     dangling = b""
 
-    def encode(self, data: bytes) -> bytes | None:
+    def encode(self, data: bytes, at: int) -> bytes | None:
         return b"|" + data
 
     def flush(self) -> bytes | None:
@@ -64,7 +64,7 @@ class Pairs:
     def __init__(self) -> None:
         self.dangling = b""
 
-    def encode(self, data: bytes) -> bytes | None:
+    def encode(self, data: bytes, at: int) -> bytes | None:
         data = self.dangling + data
         open_at_end = (len(data) - len(data.rstrip(b"<"))) % 2
         self.dangling = data[len(data) - open_at_end :]
@@ -87,9 +87,9 @@ def counted(kind: type[Plain] | type[Pairs]) -> tuple[Flavour, list[bytes]]:
     pieces: list[bytes] = []
 
     class Counted(kind):  # type: ignore[misc, valid-type]
-        def encode(self, data: bytes) -> bytes | None:
+        def encode(self, data: bytes, at: int) -> bytes | None:
             pieces.append(data)
-            return super().encode(data)  # type: ignore[no-any-return]
+            return super().encode(data, at)  # type: ignore[no-any-return]
 
     return Counted, pieces
 
@@ -178,7 +178,7 @@ class FakeTranscript:
     def keeps(self, offset: int) -> bool:
         return self.start <= offset < self.head and offset not in self.holes
 
-    def append(self, data: bytes, own: bool = False, hurry: bool = True) -> bool:
+    def append(self, data: bytes, own: bool = False, within: float = 0.0) -> bool:
         assert not self.closed
         assert data
         if own:
@@ -260,6 +260,14 @@ class FakeLink:
 
     def dial_now(self) -> None:
         self.asked.append("dial_now")
+
+    def park(self, by: str) -> None:
+        self.asked.append("park")
+        self.status = Parked(EPOCH, by)
+
+    def release(self) -> None:
+        self.asked.append("release")
+        self.status = Off()
 
     def write(self, data: bytes) -> None:
         self._refuse()

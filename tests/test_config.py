@@ -221,7 +221,11 @@ def test_mistakes_about_the_door(read, text, complained):
 
 
 def test_what_is_allowed_and_unsafe_is_said(read):
-    assert not [*warnings(read("[http]"))]
+    urls = 'mahi = "http://mahi.dc"\nvmapi = "http://127.0.0.1:80"\ncnapi = "https://cnapi.dc"'
+    nobody, mahi = warnings(read(f"[cloudapi]\n{urls}"))
+    assert mahi == "cloudapi.mahi: whoever sits between here and there may say whose key is whose"
+    [nobody] = warnings(read("[http]"))
+    assert nobody.startswith("no [auth] is configured")
     config = read(
         '[http]\nlisten = ["tcp:8080"]\n[auth]\ntokens = "tokens.toml"\n[[console]]\nname = "z[1-9]"\nkind = "tcp"\n'
         'address = "b:1"\ntls = { unsafe_any_certificate = true }'

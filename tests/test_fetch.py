@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from cryptography.x509 import load_pem_x509_certificate
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
@@ -41,6 +43,8 @@ class Page(Resource):
         self.begun = True
         """Whether an answer that does not end has a beginning."""
         self.heard: list[tuple[str, str | None, bytes]] = []
+        self.asked: list[tuple[str | None, str | None]] = []
+        """The cookie and the encodings that each had."""
         self.reached: Deferred[None] = Deferred()
         """Fires when a request is there."""
         self.gone: Deferred[None] = Deferred()
@@ -48,6 +52,7 @@ class Page(Resource):
 
     def render(self, request: Any) -> Any:
         self.heard.append((request.method.decode(), request.getHeader("authorization"), request.content.read()))
+        self.asked.append((request.getHeader("cookie"), request.getHeader("accept-encoding")))
         request.setResponseCode(self.status)
         for name, value in self.headers.items():
             request.setHeader(name, value)
@@ -116,6 +121,63 @@ async def test_an_answer_that_is_too_long(plain: str, page: Page) -> None:
     assert len((await Fetcher(reactor, largest=1001).get(plain))[1]) == 1001
     with pytest.raises(Unreachable, match=rf"^{plain}: the answer is larger than 1000 bytes$"):
         await Fetcher(reactor, largest=1000).get(plain)
+
+
+class Endless(Protocol):
+    """Says one thing over and over, for as long as anybody listens."""
+
+    def __init__(self, first: bytes, more: bytes) -> None:
+        self.first = first
+        self.resumeProducing = lambda: self.transport.write(more)
+        self.gone: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(self.first)
+        self.transport.registerProducer(self, False)
+
+    def stopProducing(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.gone.callback(None)
+
+
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 8000 + b"\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_answer_whose_headers_do_not_end(first: bytes, more: bytes) -> None:
+    server = Endless(first, more)
+    factory = Factory.forProtocol(lambda: server)
+    port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
+    try:
+        with pytest.raises(Unreachable, match="the answer has no end"):
+            await Fetcher(reactor, limit=60, largest=1000).get(f"http://127.0.0.1:{port.getHost().port}/")
+        await server.gone
+    finally:
+        await port.stopListening()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "gzip, gzip"])
+@pytest_twisted.ensureDeferred
+async def test_a_compressed_answer_is_not_unpacked(plain: str, page: Page, encoding: str) -> None:
+    page.headers["content-encoding"] = encoding
+    page.body = gzip.compress(b"0" * 10_000_000)
+    with pytest.raises(Unreachable, match=rf"^{plain}: the answer is compressed"):
+        await Fetcher(reactor, largest=20_000_000).get(plain)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_remembered_of_an_answer(plain: str, page: Page) -> None:
+    fetcher = Fetcher(reactor)
+    page.headers["set-cookie"] = "a=b"
+    await fetcher.get(plain)
+    await fetcher.get(plain)
+    assert page.asked == [(None, "identity")] * 2
 
 
 @pytest.mark.parametrize("begun", [True, False])

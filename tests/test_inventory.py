@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consoled.inventory import InventoryError, nodes
+from consoled.inventory import InventoryError, inherit, nodes, placed
 
 XNAME = r"x(?P<cabinet>\d+)c(?P<chassis>\d)s(?P<slot>\d+)b(?P<bmc>\d)n(?P<node>\d)"
 
 
 def made(*consoles, groups=(), defaults=None, directory="/nowhere"):
-    return list(nodes(list(consoles), list(groups), defaults or {}, str(directory)))
+    inherited = inherit(placed("group", groups), defaults or {})
+    return list(nodes(placed("console", consoles), inherited, str(directory)))
 
 
 def one(console, **more):

@@ -123,6 +123,31 @@ async def test_a_hanging_disk_loses_what_does_not_fit_and_says_how_much():
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_line_that_says_how_much_was_lost_is_not_lost_itself():
+    disk = Disk()
+    steps = threading.Semaphore(0)
+    disk.goes_on.wait = lambda limit: steps.acquire(timeout=limit)
+    told: list[int] = []
+
+    def recovered(lost: int) -> None:
+        told.append(lost)
+        book.append(b"%d lines were lost\n" % lost)
+
+    book = ledger(disk, waiting=30, recovered=recovered)
+    for _ in range(5):
+        book.append(b"ten bytes\n")
+    steps.release()
+    await until(lambda: told)  # with room for ten bytes
+    assert book.trouble == "the book is not written fast enough"
+    steps.release(10)
+    await until(lambda: len(disk.lines) == 4)
+    assert disk.lines[-1] == b"2 lines were lost\n"
+    assert set(told) == {2}
+    await until(lambda: book.trouble is None)
+    await book.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_closing_while_the_disk_fails_gives_up_and_says_so():
     disk = Disk()
     disk.error = OSError(5, "Input/output error")

@@ -182,7 +182,7 @@ def test_wrappers_are_passed_by_and_other_transports_keep_their_own_way() -> Non
     other = StringTransport()
     Straight(other).write(b"hello")
     assert other.value() == b"hello"
-    plain, kernel, reactor = connection()
+    plain, kernel, _ = connection()
     wrapper = StringTransport()
     wrapper.beneath = plain  # type: ignore[attr-defined]
     Straight(wrapper).write(b"hello")
@@ -299,6 +299,14 @@ def test_tls_nothing_is_sent_behind_the_end(secured: Secured) -> None:
     secured.turn()
     with pytest.raises(SSL.ZeroReturnError):
         secured.client.recv(100)
+
+
+def test_tls_over_a_wrapper_is_sent_at_once_too(secured: Secured) -> None:
+    wrapper = StringTransport()
+    wrapper.beneath = secured.transport  # type: ignore[attr-defined]
+    secured.tls.transport = wrapper
+    Straight(secured.tls).write(b"hello")
+    assert secured.read == b"hello"
 
 
 def test_tls_of_another_twisted_keeps_its_own_way(secured: Secured) -> None:

@@ -5,17 +5,19 @@ import resource
 import signal
 import socket
 import threading
+import time
 
 import pytest
 import pytest_twisted
 import txaio
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactorClock
 from twisted.python.usage import UsageError
 
 from consoled import __version__
 from consoled.config import load
-from consoled.tap import Daemon, Options, makeService
+from consoled.tap import Daemon, Options, go_steady, makeService
 
 LIMIT = 10.0
 CONFIG = """
@@ -59,6 +61,20 @@ def options(path, *more):
 def test_the_service_is_the_daemon(path):
     assert isinstance(makeService(options(path)), Daemon)
     assert sorted(path.parent.iterdir()) == [path], "nothing is touched before the start"
+
+
+def test_timers_go_by_a_clock_that_nobody_sets():
+    alone = MemoryReactorClock()
+    go_steady(alone)
+    assert alone.seconds is time.monotonic
+    # In a reactor that is used already, timers would go off at the wrong time.
+    busy = MemoryReactorClock()
+    busy.callLater(1, int)
+    go_steady(busy)
+    assert busy.seconds() == 0
+    before = reactor.seconds
+    go_steady(reactor)
+    assert reactor.seconds == before
 
 
 def test_version(capsys):
@@ -111,7 +127,7 @@ def as_it_was(monkeypatch):
     """What a daemon changes for the whole process is put back; `NOTIFY_SOCKET` is a socket of the test's."""
     monkeypatch.setattr(txaio.config, "loop", reactor)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(f"\0consoled-test-{os.getpid()}")
         systemd.setblocking(False)

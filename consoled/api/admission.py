@@ -6,13 +6,12 @@ The faces that take CSM's credentials (`csm`, `native`) ask them here; `core.acc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from twisted.web.server import Request
 
 from consoled.api.answers import HttpRefusal
 from consoled.api.proxies import knock
-from consoled.core.access import Forbidden, Gate, Scope
+from consoled.core.access import Forbidden, Gate, Scope, Verb
 from consoled.core.console import Console
 from consoled.core.faults import NotMonitored, UnknownConsole
 from consoled.core.hub import Hub
@@ -31,23 +30,39 @@ class Admission:
         self._hide_forbidden = hide_forbidden
 
     async def admit(
-        self, request: Request, verb: Literal["interact", "tail"], node: bytes, ticket: bytes | None = None
+        self, request: Request, verb: Verb, node: bytes, ticket: bytes | None = None
     ) -> tuple[Scope, Console]:
         """The console of `node`, a name as it came, and what whoever sent `request` may do there.
 
         Raises `Unauthenticated`, `Forbidden`, `CannotKnow`, `UnknownConsole`, `NotMonitored` or `NotOpen`.
         """
+        scope = await self.authorise(request, verb, tenants_of(request), ticket)
+        return scope, self.find(scope, verb, node)
+
+    async def authorise(
+        self, request: Request, verb: Verb, tenants: Sequence[bytes], ticket: bytes | None = None
+    ) -> Scope:
+        """What whoever sent `request` may do, for the tenant that it names; `verb` is among it.
+
+        Raises `Unauthenticated`, `Forbidden` or `CannotKnow`.
+        """
         user = await self._gate.login(knock(request, ticket))
-        scope = await self._gate.authorise(user, verb, tenants_of(request))
+        return await self._gate.authorise(user, verb, tenants)
+
+    def find(self, scope: Scope, verb: Verb, node: bytes, *, quietly: bool = False) -> Console:
+        """The console of `node`, a name as it came, where `scope` admits `verb`; `quietly`: a refusal is not audited.
+
+        Raises `Forbidden`, `UnknownConsole`, `NotMonitored` or `NotOpen`.
+        """
         name = _name(node)
         try:
             console = self._hub.find(name)
         except NotMonitored:
             if self._hide_forbidden:
-                self._require(scope, verb, name)
+                self._require(scope, verb, name, quietly)
             raise
-        self._require(scope, verb, name)
-        return scope, console
+        self._require(scope, verb, name, quietly)
+        return console
 
     async def inquire(self, request: Request) -> Scope | None:
         """What whoever sent `request` may list; None for somebody who shows nothing, where that is not enough.
@@ -59,9 +74,12 @@ class Admission:
             return None
         return await self._gate.authorise(await self._gate.login(shown), "list", tenants_of(request))
 
-    def _require(self, scope: Scope, verb: Literal["interact", "tail"], name: str) -> None:
+    def _require(self, scope: Scope, verb: Verb, name: str, quietly: bool) -> None:
         try:
-            scope.require(verb, name)
+            if not quietly:
+                scope.require(verb, name)
+            elif not scope.admits(verb, name):
+                raise Forbidden(f"access {name}", f"no role has the verb {verb} there")
         except Forbidden:
             if self._hide_forbidden:
                 raise UnknownConsole(name) from None

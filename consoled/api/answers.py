@@ -6,6 +6,7 @@ Called by the faces and by `site`; `HttpRefusal` is raised by whoever is asked o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ def answer(request: Request, status: int, body: Any = None, headers: Mapping[str
     The length is always given: some clients cannot read a chunked refusal of an upgrade.
     """
     payload = b"" if body is None else msgspec.json.encode(body)
-    request.setResponseCode(status)
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     request.setHeader(b"server", b"consoled")
     request.setHeader(b"cache-control", b"no-store")
     if body is not None:

@@ -27,7 +27,7 @@ GOODBYE = 15.0
 
 @implementer(IHandshakeListener)
 class Channel(HTTPChannel):
-    """One connection: Twisted's parser, and what it lacks: limits that no trickle of bytes puts off, and words."""
+    """One connection."""
 
     maxHeaders = HEADERS
     transport: Any

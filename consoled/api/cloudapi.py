@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
+from consoled.api.admission import tenants_of
 from consoled.api.answers import HttpRefusal, answer
 from consoled.api.doors import seat
 from consoled.api.guestbook import Guestbook
@@ -197,7 +198,7 @@ class CloudApi:
         if not user.roles:
             raise Forbidden("use the service", "the account is disabled")
         machine, name = await self._find(user, attempt, options.port)
-        scope = await self._admit(user, machine, name, options.verb)
+        scope = await self._admit(user, request, machine, name, options.verb)
         if machine.state != "running":
             raise _Refused(400, "MachineStoppedError", "Cannot connect to a stopped machine")
         if machine.brand not in self._settings.brands:
@@ -210,7 +211,7 @@ class CloudApi:
         self._hub.admit()
         seat(request, user)
         self._note(attempt, 101, owner=machine.owner)
-        self._meters.upgrades.labels("success").inc()
+        self._meters.cloudapi_upgrades.labels("success").inc()
         return Pipe(
             console,
             self._book.client(user, request),
@@ -243,10 +244,10 @@ class CloudApi:
             raise _Refused(404, "ResourceNotFound", f"{login} does not exist")
         return account
 
-    async def _admit(self, user: User, machine: Machine, name: str, verb: Verb) -> Scope:
+    async def _admit(self, user: User, request: Request, machine: Machine, name: str, verb: Verb) -> Scope:
         """Only now that the machine is known, the gate can tell whether it is within reach."""
         try:
-            scope = await self._gate.authorise(user, verb)
+            scope = await self._gate.authorise(user, verb, tenants_of(request))
             scope.require(verb, name)
         except Forbidden:
             if user.tenants is not None and machine.owner not in user.tenants:
@@ -264,7 +265,7 @@ class CloudApi:
     def _failed(self, attempt: _Attempt, error: Exception) -> None:
         refused = self._refuse(attempt.request, error)
         self._note(attempt, refused.status, code=refused.code)
-        self._meters.upgrades.labels("failure").inc()
+        self._meters.cloudapi_upgrades.labels("failure").inc()
         self._meters.errors.labels(refused.code).inc()
 
     def _refuse(self, request: Request, error: Exception) -> _Refused:

@@ -20,7 +20,7 @@ from consoled.core.access import Verb
 from consoled.core.attachment import Client
 from consoled.core.console import Console
 from consoled.core.faults import Fault
-from consoled.core.status import Closing, Dialing, Up, Waiting, word
+from consoled.core.status import Closing, Dialing, Parked, Up, Waiting, word
 
 REPLAY = 4096
 """Bytes of the log that `&L` shows again."""
@@ -179,7 +179,8 @@ class Interact(Tail):
 
     async def _replayed(self) -> None:
         replay = Text()
-        frames = [replay.encode(await self._newest()), replay.flush()]
+        newest = await self._newest()
+        frames = [replay.encode(newest, self._console.head - len(newest)), replay.flush()]
         self._remark(f"Begin log replay of console [{self._console.name}]")
         for frame in frames:
             if frame is not None:
@@ -211,6 +212,8 @@ class Interact(Tail):
         match status:
             case Up(since=since) | Dialing(since=since) | Closing(since=since):
                 state = f"{word(status)} since {_utc(since)}"
+            case Parked(since=since, by=by):
+                state = f"parked by {by} since {_utc(since)}"
             case Waiting(until=until, why=why):
                 state = f"down ({why}), next attempt at {_utc(until)}"
             case _:

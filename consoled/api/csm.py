@@ -66,8 +66,12 @@ class Csm:
         now: Callable[[], float],
         trouble: Callable[[], str | None] = lambda: None,
         meters: Meters | None = None,
+        unready: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`trouble` says what is wrong with the daemon, if anything; `now` is the wall clock."""
+        """`trouble` says what is wrong with the daemon, if anything; `now` is the wall clock.
+
+        `unready` says why clients should not come, beside that the consoles are not held.
+        """
         self._settings = settings
         self._hub = hub
         self._admission = Admission(hub, gate, settings.hide_forbidden)
@@ -76,6 +80,7 @@ class Csm:
         self._vigil = vigil
         self._now = now
         self._trouble = trouble
+        self._unready = unready
         self._bases = [
             [part.encode() for part in base.split("/") if part] for base in (settings.base_path, BEHIND_THE_GATEWAY)
         ]
@@ -105,10 +110,12 @@ class Csm:
             self._road.take(request, self._tail(request, node), refuse_for)
         elif verb == b"health":
             self._road.decide(request, self._health(request), lambda health: answer(request, 200, health), refuse_for)
-        elif verb == b"liveness" or self._hub.is_open:
-            answer(request, 204)
-        else:
+        elif verb == b"readiness" and not self._hub.is_open:
             refuse_for(request, NotOpen())
+        elif verb == b"readiness" and (why := self._unready()):
+            refuse(request, 503, why, {"Retry-After": "5"})
+        else:
+            answer(request, 204)
         return True
 
     # ------------------------------------------------------------------------------------------- decisions

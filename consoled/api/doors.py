@@ -29,6 +29,8 @@ from consoled.units import Duration, Size
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 RETRY = 5
 """Seconds after which whoever found a limit reached may try again."""
+NAMED = 100
+"""Strangers at the proxies' door that the log names, each once: they may come as often as they like."""
 
 _log = Logger()
 
@@ -90,6 +92,10 @@ class Doors:
         self._waiting_from: Counter[str] = Counter()
         self._here_from: Counter[str] = Counter()
         self._seated: Counter[str] = Counter()
+
+    def renew(self, settings: LimitSettings, proxies: Proxies) -> None:
+        """Other limits, for those who come from now on."""
+        self.settings, self.proxies = settings, proxies
 
     def objection(self, host: str) -> str:
         """Why one more from `host` may not come in; empty if it may."""
@@ -191,15 +197,21 @@ class Door(WrappingFactory[Guest]):
         self.doors = doors
         self._is_tls = is_tls
         self._is_proxied = is_proxied
+        self._strangers: set[str] = set()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         host, _ = place(addr)
         if self._is_proxied and not self.doors.proxies.trusts(host):
-            _log.warn("{host} is not in http.trusted_proxies, and was turned away from the proxies' door", host=host)
+            self._turned_away(host)
             return Refusal()
         if objection := self.doors.objection(host):
             return Refusal(b"" if self._is_tls else _answer(objection))
         return super().buildProtocol(addr)
+
+    def _turned_away(self, host: str) -> None:
+        if host not in self._strangers and len(self._strangers) < NAMED:
+            self._strangers.add(host)
+            _log.warn("{host} is not in http.trusted_proxies, and is turned away from the proxies' door", host=host)
 
     def registerProtocol(self, p: Guest) -> None:
         self.doors.came(p)

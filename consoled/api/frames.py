@@ -13,6 +13,7 @@ from struct import Struct
 TEXT, BINARY = 0x81, 0x82
 """The first byte of a message that is one frame: FIN and the opcode."""
 _SHORT, _LONG, _LONGEST = Struct("!BB"), Struct("!BBH"), Struct("!BBQ")
+_OFFSET = Struct("!Q")
 
 
 def text_frame(text: str) -> bytes:
@@ -26,12 +27,15 @@ def binary_frame(data: bytes) -> bytes:
 
 
 def _frame(kind: int, payload: bytes) -> bytes:
-    size = len(payload)
+    return _head(kind, len(payload)) + payload
+
+
+def _head(kind: int, size: int) -> bytes:
     if size < 126:
-        return _SHORT.pack(kind, size) + payload
+        return _SHORT.pack(kind, size)
     if size < 65536:
-        return _LONG.pack(kind, 126, size) + payload
-    return _LONGEST.pack(kind, 127, size) + payload
+        return _LONG.pack(kind, 126, size)
+    return _LONGEST.pack(kind, 127, size)
 
 
 def keystrokes(data: bytes) -> tuple[bytes, bool] | None:
@@ -55,7 +59,7 @@ class Text:
         self.own_lines = own_lines
         self.dangling = b""
 
-    def encode(self, data: bytes) -> bytes | None:
+    def encode(self, data: bytes, at: int) -> bytes | None:
         if self.dangling:
             data = self.dangling + data
         if data.isascii():  # as most of what consoles say: it is UTF-8 as it stands
@@ -70,6 +74,34 @@ class Text:
         return text_frame(held.decode(errors="replace")) if held else None
 
 
+class Plain:
+    """The stream as it is, for what is no WebSocket: a download."""
+
+    own_lines = True
+    dangling = b""
+
+    def encode(self, data: bytes, at: int) -> bytes | None:
+        return data
+
+    def flush(self) -> bytes | None:
+        return None
+
+
+class Placed(Plain):
+    """Binary messages of the offset, in eight bytes (big-endian), and of the stream from there on."""
+
+    def __init__(self, own_lines: bool = True) -> None:
+        self.own_lines = own_lines
+
+    def encode(self, data: bytes, at: int) -> bytes | None:
+        return _head(BINARY, _OFFSET.size + len(data)) + _OFFSET.pack(at) + data
+
+
+def placed_quiet() -> Placed:
+    """The same without the daemon's own lines."""
+    return Placed(own_lines=False)
+
+
 def quiet_text() -> Text:
     """Text without the daemon's own lines."""
     return Text(own_lines=False)
@@ -81,7 +113,7 @@ class Raw:
     own_lines = False
     dangling = b""
 
-    def encode(self, data: bytes) -> bytes | None:
+    def encode(self, data: bytes, at: int) -> bytes | None:
         return binary_frame(data)
 
     def flush(self) -> bytes | None:

@@ -25,6 +25,7 @@ class Guestbook:
         self._face = face
         self._audit = audit
         self._now = now
+        self._departed = meters.departed
         self._sessions = meters.sessions.labels(face)
         self._seconds = meters.session_seconds.labels(face)
 
@@ -41,6 +42,7 @@ class Guestbook:
 
             def detached() -> None:
                 seconds = self._now() - attachment.since
+                self._departed.add(attachment)
                 self._audit.detached(user, verb, name, seconds, attachment.bytes_out, attachment.bytes_in)
                 self._sessions.dec()
                 self._seconds.observe(seconds)

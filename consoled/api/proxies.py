@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet import address
 
 from consoled.core.access import Knock
+from consoled.printable import printable
 
 LOCAL = "local"
 """Stands for the address of whoever comes over a local socket, and for those in the list of trusted proxies."""
@@ -101,7 +102,8 @@ def place(where: object) -> tuple[str, int | None]:
     if not isinstance(where, address.IPv4Address | address.IPv6Address):
         return LOCAL, None
     found = _ip(where.host)
-    return where.host if found is None else str(found), where.port
+    # The PROXY protocol may name anything; others see it.
+    return printable(where.host) if found is None else str(found), where.port
 
 
 def _ip(text: str) -> IPv4Address | IPv6Address | None:

@@ -8,7 +8,7 @@ from twisted.web.server import Request
 
 from consoled.api.answers import HttpRefusal, refuse
 from consoled.core.access import CannotKnow, Forbidden, TooManyTickets, Unauthenticated
-from consoled.core.faults import Fault, NotMonitored, NotOpen, TooManyClients, UnknownConsole
+from consoled.core.faults import Fault, NotMonitored, NotOpen, NotReloaded, TooManyClients, UnknownConsole
 
 _log = Logger()
 
@@ -23,6 +23,8 @@ def refuse_for(request: Request, error: Exception) -> None:
             status, headers["WWW-Authenticate"] = 401, "Bearer"
         case Forbidden():
             status = 403
+        case NotReloaded():
+            status = 422
         case UnknownConsole() | NotMonitored():
             status = 404
         case TooManyTickets(retry_after=seconds):

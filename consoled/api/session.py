@@ -7,6 +7,8 @@ the transport with its pace.  What is said is the business of the `Conversation`
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from time import monotonic
 from typing import Any, Protocol
 
 import txaio
@@ -17,6 +19,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from consoled.api.frames import keystrokes
+from consoled.api.pace import Bucket
 from consoled.straight import Straight
 
 MESSAGE_LIMIT = 65536
@@ -62,6 +65,9 @@ class Conversation(Protocol):
 class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not typed strictly
     """Joins one WebSocket to one conversation."""
 
+    # autobahn would copy its options to each session, and print a table of them for its log: `Sessions` sets them here.
+    CONFIG_ATTRS = ()
+
     def __init__(self, conversation: Conversation) -> None:
         super().__init__()
         self.full = False
@@ -76,6 +82,9 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
         self._unheard = b""
         self._hearing: Any = None
         self._held = False
+        self._pace: Bucket
+        self._owed = 0.0
+        """Seconds until the client may be heard again."""
 
     # The conversation calls these.
 
@@ -111,7 +120,10 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
     def dataReceived(self, data: bytes) -> None:
         message = keystrokes(data) if self._is_at_rest else None
         if message is not None:
+            self._owed = self._pace.take()
             self._tell(self._conversation.said, *message)
+            if self._owed and self.state == self.STATE_OPEN and not self._held:
+                self._hear_later()
             return
         self._unheard += data
         if self._hearing is None and not self._held:
@@ -129,9 +141,16 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
         self._way = Straight(self.transport)
+        self._pace = self.factory.pace()
+        # What autobahn keeps of the handshake is of no use any more.
+        self.http_request_data = self.http_response_data = b""
         self._opened = True
         self.factory.sessions.add(self)
         self._tell(self._conversation.opened, self)
+
+    def onFrameEnd(self) -> bool | None:
+        self._owed = self._pace.take()
+        return super().onFrameEnd()  # type: ignore[no-any-return]
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         # autobahn delivers messages while our close frame is under way; whoever left types no more.
@@ -201,11 +220,14 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
         super().dataReceived(data)
         if self._held or self._hearing is not None:
             return  # the conversation has held it meanwhile, and perhaps let it go on
-        if self._unheard:
-            self._hearing = _call_later(0, self._hear)
-            self.transport.pauseProducing()
+        if self._unheard or self._owed:
+            self._hear_later()
         elif was_behind:
             self.transport.resumeProducing()
+
+    def _hear_later(self) -> None:
+        self._hearing, self._owed = _call_later(self._owed, self._hear), 0.0
+        self.transport.pauseProducing()
 
     def _stop_hearing(self) -> None:
         if self._hearing is not None:
@@ -230,12 +252,17 @@ def _call_later(delay: float, call: Callable[[], None]) -> Any:
     return txaio.call_later(delay, call)  # type: ignore[attr-defined]  # there when txaio knows the framework
 
 
+_NO_PACE = partial(Bucket, 1e9, 1e9, monotonic)
+
+
 class Sessions(WebSocketServerFactory):  # type: ignore[misc]
     """What all sessions of the daemon share: autobahn's options, and the list of who is there."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Callable[[], Bucket] = _NO_PACE) -> None:
+        """`pace` makes a bucket for each session, out of which each of its client's messages takes one."""
         super().__init__(server=None)
         self.sessions: set[Session] = set()
+        self.pace = pace
         self.setProtocolOptions(
             versions=[13],
             webStatus=False,
@@ -248,6 +275,8 @@ class Sessions(WebSocketServerFactory):  # type: ignore[misc]
             closeHandshakeTimeout=CLOSING_PATIENCE,
             tcpNoDelay=True,
         )
+        for option in WebSocketServerProtocol.CONFIG_ATTRS:
+            setattr(Session, option, getattr(self, option))
 
     def abort(self) -> None:
         """Drop whoever has not gone by itself."""

@@ -65,6 +65,8 @@ class Faces(Resource):
             raise HttpRefusal(413, f"A request's body may have {self._doors.settings.body} bytes")
         get = request.requestHeaders.getRawHeaders
         hosts = get(b"host") or []
+        if not hosts and request.clientproto == b"HTTP/1.1":
+            raise HttpRefusal(400, "A request of HTTP/1.1 must have a Host header")  # RFC 9112, section 3.2
         if not visitor.is_direct:
             hosts = (get(b"x-forwarded-host") or hosts)[-1:]
         scheme = "https" if isinstance(request.channel.transport, TLSMemoryBIOProtocol) else ""
@@ -74,19 +76,12 @@ class Faces(Resource):
 
 def make_site(
     faces: Sequence[Face], reactor: Any = None, *, doors: Doors | None = None, origins: Origins | None = None
-) -> Site:
+) -> OurSite:
     """The site of these faces.  `reactor` tells the time (default: Twisted's own)."""
-    doors = doors or Doors(LimitSettings(), Proxies())
-    site = _Site(
-        Faces(faces, doors, origins or Origins()),
-        _Request,
-        parsePOSTFormSubmission=False,
-        timeout=doors.settings.idle,
-        reactor=reactor,
-    )
-    site.limits = doors.settings
+    site = OurSite(None, _Request, parsePOSTFormSubmission=False, reactor=reactor)
     site.displayTracebacks = False
     site.noisy = False
+    site.serve(faces, doors or Doors(LimitSettings(), Proxies()), origins or Origins())
     return site
 
 
@@ -119,11 +114,17 @@ class _Request(Request):
             self.content.write(data)
 
 
-class _Site(Site):
+class OurSite(Site):
     """Keeps no access log: the audit says who came, and a URL is no place to look for it."""
 
     protocol = Channel  # type: ignore[assignment]  # Twisted's own would speak HTTP/2 with whoever can
     limits: LimitSettings
+
+    def serve(self, faces: Sequence[Face], doors: Doors, origins: Origins) -> None:
+        """Give requests to these faces, also those that come over connections that are there."""
+        self.resource = Faces(faces, doors, origins)
+        self.limits = doors.settings
+        self.timeOut = doors.settings.idle
 
     def log(self, request: HttpRequest) -> None:
         pass

@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
-from consoled.api.answers import HttpRefusal as HttpRefusal
+from consoled.api.answers import HttpRefusal
 from consoled.api.doors import rise
+from consoled.api.meters import Meters
 from consoled.api.session import Conversation, Session, Sessions
 from consoled.core.faults import Fault
 from consoled.core.seams import Clock
@@ -37,9 +38,10 @@ _log = Logger()
 class Road:
     """Takes requests that a face has decided on to their sessions."""
 
-    def __init__(self, sessions: Sessions, clock: Clock) -> None:
+    def __init__(self, sessions: Sessions, clock: Clock, meters: Meters) -> None:
         self._sessions = sessions
         self._clock = clock
+        self._meters = meters
 
     def take(
         self,
@@ -48,7 +50,21 @@ class Road:
         refuse: Callable[[Request, Exception], None],
     ) -> None:
         """Await `decision`, then open a session for its conversation, or `refuse` with what it raised."""
-        self.decide(request, decision, lambda conversation: self._open(request, conversation), refuse)
+        began = self._clock.seconds()
+
+        def count(result: str) -> None:
+            self._meters.upgrades.labels(result).inc()
+            self._meters.handshakes.observe(self._clock.seconds() - began)
+
+        def opened(conversation: Conversation) -> None:
+            count("101")
+            self._open(request, conversation)
+
+        def refused(request: Request, error: Exception) -> None:
+            refuse(request, error)
+            count(str(request.code))
+
+        self.decide(request, decision, opened, refused)
 
     def decide(
         self,

@@ -50,10 +50,20 @@ class Vigil:
         self._serial = count()
         self._timer: Timer | None = None
         self._under_way = 0
+        self.season = 0
+        """What was asked in another one counts no longer."""
 
     def visit(self, scope: Scope, verb: Verb, console: str) -> Visit:
         """A visit by leave of `scope`, which has just been decided and admits `verb` at `console`."""
         return Visit(self, scope, verb, console)
+
+    def ask_everybody(self) -> None:
+        """What was decided before counts no longer: have it decided anew for all visits, as soon as may be."""
+        self.season += 1
+        now = self.now()
+        self._due = [(now, next(self._serial), visit) for _, _, visit in self._due]
+        if self._due:
+            self._set_timer()
 
     # The visits call these.
 
@@ -117,6 +127,7 @@ class Visit:
         """How it is ended; None before it begins and when it is over."""
         self._began = self._heard = vigil.now()
         self._asking: Deferred[None] | None = None
+        self._season = vigil.season
         self._scope: Scope
         self._limits: Limits
         self._ask_at: float
@@ -159,7 +170,8 @@ class Visit:
             self._close(f"The session has lasted for {self._limits.session:g} s", TIME_IS_UP)
         elif now >= self._idle_end:
             self._close(f"Nothing was typed for {self._limits.idle:g} s", TIME_IS_UP)
-        elif now >= self._ask_at:
+        elif now >= self._ask_at or self._is_outdated:
+            self._season = self._vigil.season
             self._asking = self._vigil.ask(self._scope).addCallbacks(self._renewed).addErrback(self._refused)
         else:
             self._wait()
@@ -178,8 +190,14 @@ class Visit:
         self._limits = scope.limits(self._verb, self._console)
         self._ask_at = self._vigil.now() + max(LEAST, min(scope.holds, self._vigil.interval()))
 
+    @property
+    def _is_outdated(self) -> bool:
+        """Whether it was decided by what counts no longer."""
+        return self._season != self._vigil.season
+
     def _wait(self) -> None:
-        self._vigil.wait(self, min(self._ask_at, self._session_end, self._idle_end))
+        until = min(self._ask_at, self._session_end, self._idle_end)
+        self._vigil.wait(self, self._vigil.now() if self._is_outdated else until)
 
     def _renewed(self, scope: Scope) -> None:
         scope.require(self._verb, self._console)

@@ -24,6 +24,10 @@ class Audit:
         self._sink = sink
         self._now = now
 
+    def renew(self, sink: Sink) -> None:
+        """Write to another sink from now on."""
+        self._sink = sink
+
     def accepted(self, user: User) -> None:
         self._write("accepted", **_person(user), proof=user.proof)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -94,6 +94,10 @@ class Certificates:
         self._rules = rules
         self._is_revoked = is_revoked
 
+    def become(self, other: Certificates) -> None:
+        """See `gate.Renewable`."""
+        self._rules, self._is_revoked = other._rules, other._is_revoked
+
     def requestAvatarId(self, credentials: Certificate) -> Any:  # cred's own annotation knows ids of bytes only
         """The `User` it is.  Raises `UnauthorizedLogin`."""
         try:
@@ -101,24 +105,22 @@ class Certificates:
             fields = _fields(certificate)
         except ValueError:
             raise UnauthorizedLogin("a certificate that cannot be read") from None
+        return self._known(certificate, fields)
+
+    def _known(self, certificate: x509.Certificate, fields: _Fields) -> User:
+        if self._is_revoked(certificate):
+            raise Unauthenticated("the certificate is revoked")
         rule = next((rule for rule in self._rules if _fits(rule, fields)), None)
         if rule is None:
             raise UnauthorizedLogin(f"no rule for the certificate of {_shown(fields)}")
-        user = User(
+        return User(
             _user(rule.user, fields),
             rule.roles,
             None if rule.tenants is None else frozenset(rule.tenants),
             proof="certificate",
             expires=certificate.not_valid_after_utc.timestamp(),
+            again=partial(self._known, certificate, fields),
         )
-
-        def again() -> User:
-            if self._is_revoked(certificate):
-                raise Unauthenticated("the certificate is revoked")
-            return known
-
-        known = replace(user, again=again)
-        return again()
 
 
 _Fields = dict[str, tuple[str, ...]]

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from consoled.auth.tenants import TENANT
 from consoled.nodesets import expand
 
 # An operator, unless it stands between brackets.
@@ -81,7 +82,7 @@ def _term(text: str, groups: Mapping[str, frozenset[str]], tenants: Collection[s
         return None
     if text.startswith(_TENANT):
         name = text.removeprefix(_TENANT)
-        if tenants is not None and name not in tenants:
+        if not re.match(TENANT, name) or (tenants is not None and name not in tenants):
             raise ValueError(f"there is no tenant {name!r}")
         return _Tenant(name)
     if text.startswith("@"):

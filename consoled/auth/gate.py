@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from twisted.cred.checkers import ANONYMOUS, ICredentialsChecker
 from twisted.cred.credentials import Anonymous, IAnonymous, ICredentials
@@ -41,6 +41,14 @@ class IUser(Interface):
 classImplements(User, IUser)
 
 _ANYBODY: Final = User("anonymous", ("admin",), None, proof="open")
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """A checker whose settings may change while those whom it has let in are there."""
+
+    def become(self, other: Any) -> None:
+        """Go on as `other`, a new one of the same sort that has let nobody in."""
 
 
 @implementer(IRealm)
@@ -121,18 +129,40 @@ class Gate:
 
         Raises `ValueError` if anonymous access is to stand beside any other checker: it would outdo them all.
         """
-        self.is_open = any(IAnonymous in checker.credentialInterfaces for checker in checkers)
-        if self.is_open and len(checkers) > 1:
-            raise ValueError("anonymous access allows no other way to log in")
-        by_interface: dict[Any, list[ICredentialsChecker]] = {}
-        for checker in checkers:
-            for interface in checker.credentialInterfaces:
-                by_interface.setdefault(interface, []).append(checker)
-        self._portal = Portal(_Realm(self.is_open), [FirstOf(*each) for each in by_interface.items()])
-        self._roles = roles
-        self._tenants = tenants
         self._audit = audit
         self._now = now
+        self._checkers: Sequence[ICredentialsChecker] = ()
+        self.renew(checkers, roles, tenants)
+
+    def renew(self, checkers: Sequence[ICredentialsChecker], roles: Mapping[str, Role], tenants: Tenants) -> None:
+        """Decide by these from now on, also about those who are in; all but that as for the constructor.
+
+        A checker of the same sort as one that is here takes its place in name only: that one becomes it, since those
+        whom it has let in ask it again.
+        """
+        is_open = any(IAnonymous in checker.credentialInterfaces for checker in checkers)
+        if is_open and len(checkers) > 1:
+            raise ValueError("anonymous access allows no other way to log in")
+        self.is_open = is_open
+        self._checkers = [self._successor(checker) for checker in checkers]
+        by_interface: dict[Any, list[ICredentialsChecker]] = {}
+        for checker in self._checkers:
+            for interface in checker.credentialInterfaces:
+                by_interface.setdefault(interface, []).append(checker)
+        ways = [FirstOf(interface, each, self._is_in_force) for interface, each in by_interface.items()]
+        self._portal = Portal(_Realm(is_open), ways)
+        self._roles = roles
+        self._tenants = tenants
+
+    def _successor(self, checker: ICredentialsChecker) -> ICredentialsChecker:
+        for old in self._checkers:
+            if type(old) is type(checker) and old is not checker and isinstance(old, Renewable):
+                old.become(checker)
+                return old
+        return checker
+
+    def _is_in_force(self, checker: ICredentialsChecker) -> bool:
+        return checker in self._checkers
 
     def login(self, knock: Knock) -> Deferred[User]:
         """See `core.access.Gate`."""
@@ -149,6 +179,8 @@ class Gate:
             shown = type(credentials).__name__
             _, avatar, _ = await self._portal.login(credentials, knock, IUser)
             user = self._in_time(cast(User, avatar))
+            if self.is_open:
+                user = replace(user, again=self._anybody)
         except Exception as error:
             refusal = self._refusal(error)
             self._audit.refused(knock.origin, refusal.why, checker=shown)
@@ -183,6 +215,8 @@ class Gate:
 
     async def _anew(self, user: User) -> User:
         """The `user` as it is known now."""
+        if self.is_open:
+            return replace(self._anybody(), name=user.name, origin=user.origin)
         known: User | Deferred[User] = user if user.again is None else user.again()
         if isinstance(known, Deferred):
             known = await known
@@ -190,6 +224,12 @@ class Gate:
         if known.name != user.name:
             raise Unauthenticated(f"the credentials are now those of {known.name}")
         return self._in_time(known)
+
+    def _anybody(self) -> User:
+        """Whoever has come in without a proof."""
+        if not self.is_open:
+            raise Unauthenticated("everybody has to log in now")
+        return replace(_ANYBODY, again=self._anybody)
 
     def _in_time(self, user: User) -> User:
         if user.expires is not None and self._now() >= user.expires:

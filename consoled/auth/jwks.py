@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from consoled.auth.jwk import Key, KeySet, read_jwks
 from consoled.core.access import CannotKnow, Unauthenticated
 from consoled.core.seams import Clock, Timer
-from consoled.fetch import Fetcher, Unreachable
+from consoled.fetch import Fetcher, Unreachable, is_private
 
 AGAIN: Final = 30.0
 """Seconds between two questions because of a `kid` that is not known."""
@@ -76,9 +76,10 @@ class FetchedKeys:
         self.trouble: str | None = None
 
     def start(self) -> None:
-        """Ask for them, and go on doing so."""
-        self._running = True
-        self._ask()
+        """Ask for them, and go on doing so.  Idempotent."""
+        if not self._running:
+            self._running = True
+            self._ask()
 
     def stop(self) -> None:
         """Ask no more."""
@@ -208,8 +209,7 @@ def check_url(url: str, unsafe_plaintext: bool) -> None:
         host = None
     if not host or not url.isascii() or not url.isprintable() or " " in url or parts.username or parts.fragment:
         raise ValueError(f"{url[:200]!a} is not a URL")
-    loopback = host in ("127.0.0.1", "::1", "localhost")
-    if parts.scheme != "https" and not (parts.scheme == "http" and (loopback or unsafe_plaintext)):
+    if not is_private(url) and not (parts.scheme == "http" and unsafe_plaintext):
         raise ValueError(f"{url[:200]!a}: it must begin with https:// (or be http:// on loopback)")
 
 

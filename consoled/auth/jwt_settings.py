@@ -95,6 +95,12 @@ class JwtSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """The discovery document's URL (OpenID Connect Discovery 1.0, section 4)."""
         return self.discovery_url or f"{self.issuers[0].rstrip('/')}/.well-known/openid-configuration"
 
+    @property
+    def source(self) -> tuple[object, ...]:
+        """Where the keys come from, and how: of settings that say the same of it, one may use the keys of the other."""
+        where = (self.issuers, self.jwks_url, self.discovery_url, self.key_files)
+        return *where, self.ca, self.fingerprint, self.unsafe_plaintext, self.refresh, self.stale
+
     def _take_over(self, preset: dict[str, Any]) -> None:
         """What the preset says, for all that was left unsaid."""
         if self.discovery_url or self.key_files:

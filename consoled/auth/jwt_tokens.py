@@ -12,7 +12,7 @@ and `iss`, cut and escaped, without which nobody could find out what is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -27,7 +27,7 @@ from zope.interface import implementer
 from consoled.auth.claims import ClaimError, name, rights
 from consoled.auth.credentials import BearerToken, IBearerToken
 from consoled.auth.gateway import Gateway
-from consoled.auth.jwk import ALGORITHMS
+from consoled.auth.jwk import ALGORITHMS, Key
 from consoled.auth.jwks import FetchedKeys, Keys, from_discovery, from_url
 from consoled.auth.jwt_settings import JwtSettings
 from consoled.auth.key_files import KeyFiles
@@ -99,6 +99,13 @@ class JwtTokens:
                     "may sign tokens"
                 )
 
+    def become(self, other: JwtTokens) -> None:
+        """See `gate.Renewable`.  Keys that it has no use for are not asked for any more."""
+        for keys in self._keys:
+            if keys not in other._keys:
+                keys.stop()
+        self._issuers, self._keys, self._warnings = other._issuers, other._keys, other._warnings
+
     def start(self) -> None:
         """Begin to ask for the keys; wait for nothing."""
         for warning in self._warnings:
@@ -121,12 +128,25 @@ class JwtTokens:
         return Deferred.fromCoroutine(self._user(credentials))
 
     async def _user(self, credentials: BearerToken) -> User:
-        token = _Token.parse(credentials.value)
-        named = token.claims.get("iss")
+        token, peer = _Token.parse(credentials.value), credentials.peer
+        key = await self._issuer(token.claims).key(token, peer)
+        return self._known(token.header, token.claims, key, peer)
+
+    def _issuer(self, claims: dict[str, Any]) -> _Issuer:
+        named = claims.get("iss")
         issuer = self._issuers.get(named) if isinstance(named, str) else None
         if issuer is None:
             raise UnauthorizedLogin(f"the issuer {_shown(named)} is not one of ours")
-        return await issuer.user(token, credentials.peer)
+        return issuer
+
+    def _known(self, header: dict[str, Any], claims: dict[str, Any], key: Key | None, peer: str) -> User:
+        """Whom a token stands for that `key` has signed, or a gateway at `peer` vouches for."""
+
+        def again() -> User:
+            self._issuer(claims).check(key, peer)
+            return self._known(header, claims, key, peer)
+
+        return replace(self._issuer(claims).user(header, claims, key), again=again)
 
 
 def make_keys(settings: JwtSettings, reactor: Any) -> Keys:
@@ -151,15 +171,29 @@ class _Issuer:
         self._now = now
         self._gateway = Gateway(settings.trusted_gateway)
 
-    async def user(self, token: _Token, peer: str) -> User:
-        """Whom `token`, shown by `peer`, vouches for.  Raises `Unauthenticated` or `CannotKnow`."""
+    async def key(self, token: _Token, peer: str) -> Key | None:
+        """The key that has signed `token`, or None if a gateway at `peer` vouches for it.
+
+        Raises `Unauthenticated` or `CannotKnow`.
+        """
         algorithm, kid = self._header(token.header)
-        key = None
-        if not self._gateway.vouches(peer):
-            key = await self._keys.find(kid, algorithm)
-            if not key.signed(algorithm, token.signed, token.signature):
-                raise Unauthenticated(f"the signature is not by the key {_shown(kid)}")
-        claims = token.claims
+        if self._gateway.vouches(peer):
+            return None
+        key = await self._keys.find(kid, algorithm)
+        if not key.signed(algorithm, token.signed, token.signature):
+            raise Unauthenticated(f"the signature is not by the key {_shown(kid)}")
+        return key
+
+    def check(self, key: Key | None, peer: str) -> None:
+        """Raise `Unauthenticated` unless `key` or the gateway at `peer` still counts."""
+        if key is None and not self._gateway.vouches(peer):
+            raise Unauthenticated("the gateway that vouched for the token is not believed any more")
+        if key is not None and not self._keys.holds(key):
+            raise Unauthenticated("the key that signed the token has been withdrawn")
+
+    def user(self, header: dict[str, Any], claims: dict[str, Any], key: Key | None) -> User:
+        """Whom such a token, signed by `key`, stands for.  Raises `Unauthenticated`."""
+        self._header(header)
         self._is_for_us(claims)
         expires = self._in_time(claims)
         try:
@@ -168,22 +202,14 @@ class _Issuer:
         except ClaimError as error:
             raise Unauthenticated(str(error)) from None
 
-        def again() -> User:
-            if key is not None and not self._keys.holds(key):
-                raise Unauthenticated("the key that signed the token has been withdrawn")
-            self._in_time(claims)
-            return user
-
-        user = User(
+        return User(
             who,
             granted.roles,
             granted.tenants,
             proof=f"jwt {claims['iss']}" if key is not None else f"gateway {claims['iss']}",
             expires=expires,
-            again=again,
             must_name_tenant=granted.must_name_tenant,
         )
-        return user
 
     def _header(self, header: dict[str, Any]) -> tuple[str, str | None]:
         """The algorithm, if it may be used, and the key's name.  Keys and URLs of keys in the header are not read."""

@@ -80,6 +80,10 @@ class SignedRequests:
         self._role = role
         self._tags = tags
 
+    def become(self, other: SignedRequests) -> None:
+        """See `gate.Renewable`."""
+        self._accounts, self._role, self._tags = other._accounts, other._role, other._tags
+
     def requestAvatarId(self, credentials: SignedRequest) -> Any:  # cred's own annotation knows ids of bytes only
         """The `User` it is.  Fails with `Unauthenticated` or `CannotKnow`."""
         return Deferred.fromCoroutine(self._vouch(credentials.proof, credentials.active))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from twisted.logger import Logger
@@ -20,12 +20,23 @@ from consoled.core.seams import Clock, Timer
 from consoled.ledger import FilePage, Ledger, timestamp
 from consoled.units import FilePath
 
-IN_LOG: Final = 10
-"""Refusals in one second that the daemon's log has in full, of people we know and of others."""
-IN_FULL: Final = 1000
-"""The same for the file and the journal."""
 WINDOW: Final = 1.0
-"""Seconds."""
+"""Seconds after which what was left out is summed up, while there is anything."""
+
+
+class Measure(NamedTuple):
+    """How many refusals are written down in full, of people we know and of others."""
+
+    burst: int
+    """At once."""
+    sustained: int
+    """In each `WINDOW` of a flood that goes on."""
+
+
+IN_LOG: Final = Measure(10, 1)
+"""In the daemon's log."""
+IN_FULL: Final = Measure(1000, 10)
+"""In the file and the journal: some 200 MB a day, whatever strangers do."""
 
 
 class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,29 +115,31 @@ class Records:
 
 
 class Bounded:
-    """Lets so many refusals of each second through, and says of the rest how many there were.
+    """Lets so many refusals through, and says of the rest how many there were.
 
     Refusals of people who have proved who they are have a bound of their own, so that strangers cannot hide them.
     """
 
-    def __init__(self, sink: Sink, limit: int, clock: Clock) -> None:
+    def __init__(self, sink: Sink, measure: Measure, clock: Clock) -> None:
         self._sink = sink
-        self._limit = limit
+        self._measure = measure
         self._clock = clock
         self._passed: Counter[bool] = Counter()
+        """How many, less what has been forgiven since."""
         self._omitted: Counter[str] = Counter()
         """How many, by where they came from."""
         self._last: Record = {}
         self._window: Timer | None = None
 
     def __call__(self, record: Record) -> None:
-        if record["action"] != "refused":
+        known = "account" in record
+        # RFD 189 wants a record of each attempt under a name of its own: a stranger's is always a refusal.
+        if record["action"] != "refused" and (known or record["action"] != "ConnectMachineConsole"):
             self._sink(record)
             return
         if self._window is None:
             self._window = self._clock.callLater(WINDOW, self._over)
-        known = "account" in record
-        if self._passed[known] < self._limit:
+        if self._passed[known] < self._measure.burst:
             self._passed[known] += 1
             self._sink(record)
         else:
@@ -137,11 +150,15 @@ class Bounded:
         """Say what is still to be said."""
         if self._window is not None:
             self._window.cancel()
-            self._over()
+            self._window = None
+            self._sum_up()
 
     def _over(self) -> None:
-        self._window = None
-        self._passed.clear()
+        self._passed -= Counter(dict.fromkeys(self._passed, self._measure.sustained))  # and those above 0 stay
+        self._window = self._clock.callLater(WINDOW, self._over) if self._passed else None
+        self._sum_up()
+
+    def _sum_up(self) -> None:
         if self._omitted:
             [(address, _)] = self._omitted.most_common(1)
             summary: Record = {"timestamp": self._last["timestamp"], "action": "refusals-omitted"}

@@ -22,7 +22,7 @@ from consoled.auth.tenants import TENANT, Holding, UnknownTenant
 from consoled.core.access import CannotKnow
 from consoled.core.seams import Clock
 from consoled.core.secret import Secret, Secrets, SecretUnavailable
-from consoled.fetch import Unreachable
+from consoled.fetch import Unreachable, is_private
 from consoled.units import Duration, FilePath
 
 LIMIT: Final = 3.0
@@ -33,7 +33,6 @@ REMEMBERED: Final = 1000
 """Tenants; the one that was asked about the longest ago is forgotten first."""
 
 _NAME: Final = re.compile(TENANT)
-_LOOPBACK: Final = re.compile(r"http://(127\.0\.0\.1|\[::1\]|localhost)(:\d+)?(/|\Z)")
 
 
 class TapmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,7 +69,7 @@ class TapmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     @property
     def is_private(self) -> bool:
         """Whether nobody between can read or change what is said."""
-        return self.url.startswith("https://") or bool(_LOOPBACK.match(self.url))
+        return is_private(self.url)
 
 
 class Http(Protocol):
@@ -80,17 +79,28 @@ class Http(Protocol):
         """The status and the body, of a bounded size, of this very URL."""
 
 
-class _Resource(msgspec.Struct):
+class _Resource(msgspec.Struct, frozen=True):
     xnames: tuple[str, ...] | None = None
 
 
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, frozen=True):
     """What has been observed, in contrast to `spec`, which is wished for."""
 
+    uuid: str = ""
     tenantresources: tuple[_Resource, ...] | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Metadata(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
+class _Spec(msgspec.Struct, frozen=True):
+    tenantname: str = ""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    metadata: _Metadata = _Metadata()
+    spec: _Spec = _Spec()
     status: _Status | None = None
 
 
@@ -191,9 +201,13 @@ class TenantService:
         if status != 200:
             raise Unreachable(f"{url}: status {status}")
         try:
-            observed = msgspec.json.decode(body, type=_Answer).status or _Status()
+            found = msgspec.json.decode(body, type=_Answer)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise Unreachable(f"{url}: the answer is not a tenant") from None
+        observed = found.status or _Status()
+        # It can be asked by name or by uuid.  What is between may have mixed up two answers.
+        if tenant not in (found.metadata.name, found.spec.tenantname, observed.uuid):
+            raise Unreachable(f"{url}: the answer is another tenant's")
         return frozenset(name for one in observed.tenantresources or () for name in one.xnames or ())
 
     # ------------------------------------------------------------------------------------------- telling

@@ -71,6 +71,10 @@ class TokensFile:
         """Raises `OSError` if there is no such file, or `ValueError` that names file and key."""
         self._users = Watched(path, lambda text: parse(text, roles), "tokens", clock)
 
+    def become(self, other: TokensFile) -> None:
+        """See `gate.Renewable`."""
+        self._users = other._users
+
     @property
     def trouble(self) -> str | None:
         """Why the tokens in force are not those of the file, for people; None while they are."""

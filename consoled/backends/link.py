@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectionRefusedError as TwistedRefused
+from twisted.internet.error import TimeoutError as TwistedTimeout
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,7 +23,8 @@ from consoled.backends.turns import Turns
 from consoled.core.faults import LinkDown, NoBreak, NodeNotReading
 from consoled.core.seams import Backend, Clock, HeldElsewhere, Line, LinkOwner, Refused, Timer
 from consoled.core.secret import SecretUnavailable
-from consoled.core.status import Closing, Dialing, Held, Off, Status, Up, Waiting
+from consoled.core.status import Closing, Dialing, Held, Off, Parked, Status, Up, Waiting
+from consoled.core.tally import Tally
 
 FORGIVEN_AFTER = 30.0
 """Seconds that a connection must last before its earlier failures are forgotten: some BMCs accept and hang up."""
@@ -29,6 +32,17 @@ HANG_UP = 5.0
 """Seconds for a line to close in good order before it is aborted."""
 JITTER = 0.25
 """The share of a wait that is left to chance, so that a rack that went down together is not dialled together."""
+
+_SORTS = {
+    "held": (HeldElsewhere,),
+    "refused": (Refused,),
+    "secret": (SecretUnavailable,),
+    "timeout": (TimeoutError, TwistedTimeout),
+    "name": (DNSLookupError,),
+    "connection-refused": (ConnectionRefusedError, TwistedRefused),
+    "network": (ConnectError, OSError),
+}
+"""The sorts of reasons why a dial fails; the first that fits counts."""
 
 _log = Logger()
 
@@ -46,6 +60,7 @@ class Link:
         random: Callable[[], float],
         turns: Turns,
         chronicle: Chronicle,
+        tally: Tally | None = None,
     ) -> None:
         """`now` tells the wall clock, `random` gives numbers in [0, 1)."""
         self._settings = settings
@@ -56,8 +71,11 @@ class Link:
         self._random = random
         self._turns = turns
         self._chronicle = chronicle
+        self._tally = tally or Tally()
         self.status: Status = Off()
         self._wanted = False
+        self._parked: Parked | None = None
+        """Whether an operator wants it off, whoever else wants it."""
         self._attempt: _Attempt | None = None
         """The attempt that counts: it is being dialled, or its line is the one below."""
         self._line: Line | None = None
@@ -83,6 +101,10 @@ class Link:
     def address(self) -> str:
         return self._backend.address
 
+    @property
+    def _kind(self) -> str:
+        return str(self._settings.__struct_config__.tag)
+
     # ------------------------------------------------------------------------------------------ the console calls these
 
     @property
@@ -91,11 +113,29 @@ class Link:
 
     def open(self) -> None:
         self._wanted = True
-        if isinstance(self.status, Off):
+        if isinstance(self.status, Off) and self._parked is None:
             self._dial()
 
     def close(self) -> Deferred[None]:
         self._wanted = False
+        return self._hang_up()
+
+    def park(self, by: str) -> None:
+        if self._parked is None:
+            self._parked = Parked(self._now(), by)
+            self._hang_up()
+
+    def release(self) -> None:
+        if self._parked is None:
+            return
+        self._parked = None
+        if isinstance(self.status, Off):
+            if self._wanted:
+                self._dial()
+            else:
+                self._change(Off())
+
+    def _hang_up(self) -> Deferred[None]:
         if self._line is not None:
             gone: Deferred[None] = Deferred()
             self._gone.append(gone)
@@ -110,9 +150,26 @@ class Link:
         dialing, self._dialing = self._dialing, None
         if dialing is not None:
             dialing.cancel()
-        if not isinstance(self.status, Off):
-            self._change(Off())
+        self._stay_off()
         return succeed(None)
+
+    def renew(self, settings: ConsoleSettings, backend: Backend | None = None) -> None:
+        """Go on by other settings; with a `backend`, hang up and dial anew by that."""
+        self._settings = settings
+        if backend is not None:
+            was_wanted = self._wanted
+            self.close()
+            self._backend = backend
+            self._failures = self._flaps = 0
+            self._again = False
+            if was_wanted:
+                self.open()
+        elif isinstance(self.status, Up):
+            self._stop_timer()
+            if settings.quiet_timeout:
+                self._set_timer(settings.quiet_timeout, self._listen)
+        elif isinstance(self.status, Waiting) and self.status.until - self._now() > settings.retry_max:
+            self._dial()
 
     def dial_now(self) -> None:
         if isinstance(self.status, Waiting):
@@ -139,22 +196,29 @@ class Link:
     def lost(self, why: str) -> None:
         self._attempt = self._line = None
         why, self._why = self._why or why, ""
-        self._again = self._clock.seconds() - self._up_at < FORGIVEN_AFTER
+        # What we have hung up on was good for as long as it was wanted.
+        self._again = self._clock.seconds() - self._up_at < FORGIVEN_AFTER and not isinstance(self.status, Closing)
         self._flaps = self._flaps + 1 if self._again else 0
         if not self._again:
             self._failures = 0
-        if not self._wanted:
+        if not self._wanted or self._parked is not None:
             self._stop_timer()
-            self._change(Off())
+            self._stay_off()
         elif isinstance(self.status, Closing):
             self._dial()  # wanted again meanwhile
         else:
+            self._tally.losses[self._kind] += 1
             self._wait(_line_of(why) or "connection lost")
         gone, self._gone = self._gone, []
         for deferred in gone:
             deferred.callback(None)
 
     # ------------------------------------------------------------------------------------------- one life
+
+    def _stay_off(self) -> None:
+        off = self._parked or Off()
+        if self.status != off:
+            self._change(off)
 
     def _dial(self) -> None:
         self._stop_timer()
@@ -165,6 +229,7 @@ class Link:
         dialing.addErrback(lambda bug: _log.failure("console {name}", bug, name=self._settings.name))
 
     def _call(self, attempt: _Attempt) -> Deferred[Line]:
+        self._tally.attempts[self._kind] += 1
         # In a later turn of the reactor: a thousand dials that fail at once would be as many frames on the stack.
         dial: Deferred[Any] = deferLater(self._clock, 0, self._backend.dial, attempt)
         return dial.addTimeout(self._settings.connect_timeout, self._clock, _too_slow)
@@ -185,6 +250,7 @@ class Link:
             return
         self._dialing = None
         self._again = True
+        self._tally.failures[self._kind, _sort(failure)] += 1
         if not failure.check(ConnectError, OSError, Refused, SecretUnavailable):
             _log.debug("console {name}: {trace}", name=self._settings.name, trace=failure.getTraceback())
         if failure.check(HeldElsewhere):
@@ -275,6 +341,14 @@ def _too_slow(result: Line | Failure, limit: float) -> Line | Failure:
     if isinstance(result, Failure):
         return Failure(TimeoutError(f"no usable connection within {limit:g} s"))
     return result
+
+
+def _sort(failure: Failure) -> str:
+    """The sort of reason, for the metrics: one of a few words."""
+    for word, kinds in _SORTS.items():
+        if failure.check(*kinds):
+            return word
+    return "other"
 
 
 def _is_milestone(count: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, Self
 
 import msgspec
 
@@ -84,6 +84,25 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             return f"retry_max: must not be less than retry_initial, which is {self.retry_initial:g} s"
         return ""
 
+    @property
+    def line(self) -> Self:
+        """These settings without what does not concern the connection: where this is equal, one can be kept."""
+        return msgspec.structs.replace(self, **_ASIDE)
+
     def backend(self, around: Surroundings) -> Backend:
         """The way to reach this console.  Raises `ValueError` for settings that contradict one another."""
         raise NotImplementedError
+
+
+_ASIDE: Final = {
+    field.name: field.default
+    for field in msgspec.structs.fields(ConsoleSettings)
+    if field.name
+    in {
+        *("enabled", "on_demand", "linger"),
+        *("connect_timeout", "retry_initial", "retry_max", "quiet_timeout", "quiet_action"),
+        *("record_input", "reset_command"),
+        *("account", "machine", "machine_port", "brand"),
+    }
+}
+"""What the link and the console heed, and no backend."""

@@ -1,9 +1,9 @@
 """The sluice: while the disk cannot keep up with a flood, the nodes that flood are not read.
 
 Stands behind every `TransportLine`, which asks it after each large read; `tap` has the transcripts shut and open it.
-Without it what a burst brings in a second would have to be dropped, because a disk that is busy for as long has room for
-a part of it only, where TCP would hold the rest back.  A node that says a line at a time is always read, so whoever
-types sees the echo; and the transcripts open the sluice again when the disk gives no answer at all.
+Without it a burst that comes while the disk is busy would have to be dropped in part, where TCP can hold it back.  A
+node that says a line at a time is always read, so whoever types sees the echo; and the transcripts open the sluice
+again when the disk gives no answer at all.
 """
 
 from __future__ import annotations

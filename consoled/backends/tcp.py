@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
@@ -71,5 +71,5 @@ def endpoint(reactor: Any, at: Address) -> IStreamClientEndpoint:
     if isIPAddress(at.host):
         return TCP4ClientEndpoint(reactor, at.host, at.port, timeout=None)  # type: ignore[arg-type]
     if isIPv6Address(at.host):
-        return TCP6ClientEndpoint(reactor, at.host, at.port, timeout=None)  # type: ignore[arg-type]
+        return TCP6ClientEndpoint(reactor, at.host, at.port, timeout=None)
     return HostnameEndpoint(reactor, at.host, at.port, timeout=None)  # type: ignore[arg-type]

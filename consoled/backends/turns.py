@@ -45,7 +45,7 @@ class Turns:
     def __init__(self, clock: Clock, young: int, each_host: int) -> None:
         """At most `young` attempts younger than `YOUNG` at once, `each_host` of any age to one host."""
         self._clock = clock
-        self._free = young
+        self._young = self._free = young
         """How many more may be young."""
         self.under_way = 0
         """How many attempts are being made."""
@@ -55,6 +55,14 @@ class Turns:
         self._again: _Queue = OrderedDict()
         self._parked: dict[tuple[str, bool], _Queue] = {}
         """Those whose host has no place, by host and whether their last attempt failed."""
+
+    def renew(self, young: int, each_host: int) -> None:
+        """Other limits; who is under way goes on."""
+        self._free += young - self._young
+        self._young, self._each_host = young, each_host
+        for host in {host for host, _ in self._parked}:
+            self._call_from(host)
+        self._call_next()
 
     @property
     def waiting(self) -> int:
@@ -95,7 +103,7 @@ class Turns:
         self._call_next()
 
     def _call_next(self) -> None:
-        while self._free:
+        while self._free > 0:
             turn = self._pick()
             if turn is None:
                 return

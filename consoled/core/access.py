@@ -218,8 +218,12 @@ Action = Literal[
     "break",
     "reset",
     "reset-ended",  # `how`
-    "broadcast",
-    "kick",
+    "broadcast",  # to `names`; `sent`, `failed`
+    "kick",  # `client` is who had to go, `face` where it was
+    "note",
+    "dial-now",
+    "park",
+    "release",
     "ticket-issued",  # `ticket` is its number, `verb` what it is for
     "ticket-used",
     "reload",

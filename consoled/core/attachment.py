@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 CHUNK = 256 * 1024
 """The most stream bytes in one frame: in a flood, large ones cost the least for each byte."""
-STRIDE = 4 * CHUNK
-"""The most that is read from the transcript at once.  A flood brings a chunk in each turn of the reactor, an answer of
-the disk takes two: with less, who has fallen behind would never be in step again."""
+STRIDE = 8 * CHUNK
+"""The most that is read from the transcript at once, for a client that takes it all.  A flood brings a chunk in each
+turn of the reactor, and the disk takes some turns to answer: with less, who is behind would never be in step again."""
 
 _log = Logger()
 
@@ -52,6 +52,7 @@ class Attachment:
     def __init__(
         self,
         console: Console,
+        number: int,
         outlet: Outlet,
         flavour: Flavour,
         client: Client,
@@ -62,6 +63,8 @@ class Attachment:
         interactive: bool,
     ) -> None:
         self.console = console
+        self.number = number
+        """It is the console's first, second ... client, and nobody else is by the same number."""
         self.client = client
         self.since = since
         self.interactive = interactive
@@ -70,6 +73,8 @@ class Attachment:
         """Whether what it types goes to the node now.  Only `Keyboard` changes it."""
         self.missed = 0
         """Bytes that this client never got, because they were kept nowhere any more."""
+        self.skips = 0
+        """In how many pieces."""
         self.bytes_in = 0
         """Keystrokes of this client that went to the node."""
         self.record: Recorder = _nowhere
@@ -80,6 +85,7 @@ class Attachment:
         self._began = self._cursor = at
         self._encoding: Encoding | None = flavour()
         """Our own while behind; None in step, when the feed has it."""
+        self._stride = CHUNK
         self._paused = False
         self._left = False
         self._pumping = False
@@ -128,7 +134,7 @@ class Attachment:
         self._flavour = flavour
         self._encoding = encoding = flavour()
         if held:
-            self._send(encoding.encode(held))
+            self._send(encoding.encode(held, self._cursor - len(held)))
         self.pump()
 
     def read_to(self, offset: int) -> None:
@@ -155,7 +161,7 @@ class Attachment:
 
     def _advance(self, encoding: Encoding) -> None:
         if self._cursor < self._goal:
-            self._read(encoding, min(STRIDE, self._goal - self._cursor))
+            self._read(encoding, self._goal - self._cursor)
         elif self._until is None:
             self._join(encoding)
         else:
@@ -166,9 +172,9 @@ class Attachment:
     def _read(self, encoding: Encoding, limit: int) -> None:
         ring = self.console.ring
         if self._cursor >= ring.start:
-            self._take(encoding, ring.read(self._cursor, limit))
+            self._take(encoding, ring.read(self._cursor, min(limit, CHUNK)))
             return
-        reading = self.console.transcript.read(self._cursor, limit)
+        reading = self.console.transcript.read(self._cursor, min(limit, self._stride))
         self._reading = waiting = reading.addErrback(self._unreadable).addCallback(self._was_read)
         # It may have fired already, in which case the loop in `pump` goes on.
         if waiting.called and not waiting.paused:
@@ -201,6 +207,7 @@ class Attachment:
         self._send(encoding.flush())
         count = offset - self._cursor
         self.missed += count
+        self.skips += 1
         self._cursor = offset
         self._outlet.missed(count)
 
@@ -213,8 +220,9 @@ class Attachment:
                 length, own = self.console.transcript.marks.run(self._cursor, length)
             self._cursor += length
             if not own:
-                self._send(encoding.encode(data[at : at + length]))
+                self._send(encoding.encode(data[at : at + length], self._cursor - length))
             at += length
+        self._stride = min(2 * self._stride, STRIDE) if at == len(data) else max(self._stride // 2, CHUNK)
 
     def _join(self, encoding: Encoding) -> None:
         feed = self.console.feed(self._flavour, encoding)
@@ -231,7 +239,8 @@ class Attachment:
         if self._encoding is None:
             self._cursor = self.console.head
             self._encoding = self._flavour()
-            self._encoding.encode(self.console.leave_feed(self._flavour, self._outlet))
+            dangling = self.console.leave_feed(self._flavour, self._outlet)
+            self._encoding.encode(dangling, self._cursor - len(dangling))
 
     def _send(self, frame: bytes | None) -> None:
         if frame is not None:
@@ -240,17 +249,18 @@ class Attachment:
     # ------------------------------------------------------------------------------------------- keys
 
     def write(self, data: bytes) -> None:
-        """Type `data`.  Raises `ReadOnly`, `LinkDown`, `NodeNotReading` or `NotRecorded`; then the node has none of it."""
+        """Type `data`.  Raises `ReadOnly`, `LinkDown`, `NodeNotReading` or `NotRecorded`; then the node has none."""
         if not self.typing:
             raise ReadOnly
-        self.console.write(data, self)
+        self.console.write(data, self.client)
         self.bytes_in += len(data)
 
     def send_break(self) -> None:
         """Send a break.  Raises as `write` does, and `NoBreak`."""
         if not self.typing:
             raise ReadOnly
-        self.console.send_break(self)
+        self.console.send_break(self.client)
+        self.record("break")
 
 
 def _nowhere(action: Action, **details: str | int | float) -> None:

@@ -8,7 +8,8 @@ keeps consoles, the faces attach to them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import groupby
+from itertools import count, groupby
+from math import inf
 from operator import itemgetter
 from time import gmtime, strftime
 
@@ -22,7 +23,7 @@ from consoled.core.feed import Feed
 from consoled.core.keyboard import Keyboard
 from consoled.core.ring import Ring
 from consoled.core.seams import Clock, Encoding, Flavour, InputRecord, Link, Outlet, Timer, Transcript
-from consoled.core.status import Closing, Status, Up, Waiting
+from consoled.core.status import Closing, Off, Status, Up, Waiting
 from consoled.printable import printable
 
 RING = 256 * 1024
@@ -34,11 +35,15 @@ REMEMBERED = 4096
 """The bytes that it keeps even then."""
 
 PACE = 0.005
-"""Seconds between two showings of a busy console; its first bytes after that are shown at once."""
+"""Seconds for which a console that has just shown something gathers what comes next."""
 AT_ONCE = 16 * 1024
 """Bytes that are shown all the same."""
 ECHO = 0.25
 """Seconds after a keystroke in which nothing is held back."""
+ECHO_LIMIT = 10.0
+"""Seconds after a keystroke in which what the node says may be its answer."""
+UNSEEN = 0.05
+"""Seconds for which bytes are gathered while nobody is there to see them."""
 
 _log = Logger()
 
@@ -61,8 +66,14 @@ class Console:
         ring: int = RING,
         reset: Callable[[], Deferred[str]] | None = None,
         input_record: InputRecord | None = None,
+        kind: str = "",
+        echoed: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """`reset` starts the command that resets the node, and fires with how it ended."""
+        """`reset` starts the command that resets the node, and fires with how it ended.
+
+        `kind` is that of its link, for people.  `echoed` is told how many seconds after a keystroke the node's next
+        output was shown to those in step.
+        """
         self.name = name
         self.transcript = transcript
         self.ring = Ring(ring, transcript.head)
@@ -71,6 +82,13 @@ class Console:
         self.attachments: dict[Attachment, None] = {}
         self.keyboard = Keyboard(name, self.attachments, lambda: strftime("%m-%d %H:%M", gmtime(now())))
         self.tag = tag
+        self.kind = kind
+        self.began = transcript.head
+        """The offset at which this daemon's part of the stream begins."""
+        self.sent_bytes = 0
+        """How much has been typed at it that it got."""
+        self.own_bytes = 0
+        """How much of that part are lines of our own."""
         self.input_record = input_record
         """Where what is typed here is recorded, if it is: whoever may type must be told."""
         self.last_output: float | None = None
@@ -79,6 +97,7 @@ class Console:
         self._now = now
         self._on_demand = on_demand
         self._linger = linger
+        self._numbers = count(1)
         self._reset = reset
         self._resetting = False
         self._hang_up: Timer | None = None
@@ -88,7 +107,11 @@ class Console:
         self._untold: list[Status] = []
         """What became of the link since then."""
         self._shown_at = self._typed_at = 0.0
-        self._was_up = False
+        self._awaited = -inf
+        """Since when somebody who has typed waits for the node's answer."""
+        self._echoed = echoed
+        self._connected_to = ""
+        """Its address while the node is there; the link's may be another by then."""
         # How a stream of old ended is not known, unless it was with a line of ours.
         self._began_at_line_start = self.head == 0 or transcript.marks.run(self.head - 1, 1)[1]
 
@@ -99,6 +122,38 @@ class Console:
         self.note("log opened")
         if not self._on_demand:
             self.link.open()
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether it is dialled only while somebody is attached."""
+        return self._on_demand
+
+    def renew(
+        self,
+        *,
+        tag: str,
+        on_demand: bool,
+        linger: float,
+        ring: int,
+        reset: Callable[[], Deferred[str]] | None,
+        input_record: InputRecord | None,
+    ) -> None:
+        """Go on with other settings, which are those of the constructor.  The link's are its own."""
+        self.tag, self._linger, self._reset = tag, linger, reset
+        self.ring.resize(ring)
+        was_recorded, self.input_record = self.input_record is not None, input_record
+        if was_recorded != (input_record is not None):
+            how = "no longer recorded" if was_recorded else "recorded"
+            for attachment in list(self.attachments):
+                attachment.outlet.notice(f"Input to console [{self.name}] is {how}")
+        if on_demand == self._on_demand:
+            return
+        self._on_demand = on_demand
+        if not on_demand:
+            self._stay_on()
+            self.link.open()
+        elif not self.attachments and not isinstance(self.link.status, Off):
+            self._hang_up = self._clock.callLater(self._linger, self._hang_up_now)
 
     def close(self) -> Deferred[None]:
         """Hang up, and close the transcript when the node's last byte is in it.  The clients must have gone."""
@@ -120,17 +175,17 @@ class Console:
     def received(self, data: bytes) -> None:
         """The node said `data`."""
         self.last_output = now = self._now()
-        self._publish(data, False, bool(self._feeds) and self._is_due(now))
+        self._publish(data, False, self._patience(now) if self.attachments else UNSEEN)
 
     def changed(self, status: Status) -> None:
         """The link's state is now `status`: tell the stream if the node came or went."""
         if isinstance(status, Up):
-            self._was_up = True
-            self.note(f"connected to {self.link.address}")
-        elif self._was_up and not isinstance(status, Closing):
-            self._was_up = False
+            self._connected_to = self.link.address
+            self.note(f"connected to {self._connected_to}")
+        elif self._connected_to and not isinstance(status, Closing):
             why = f" ({status.why})" if isinstance(status, Waiting) else ""
-            self.note(f"disconnected from {self.link.address}{why}")
+            self.note(f"disconnected from {self._connected_to}{why}")
+            self._connected_to = ""
         if self.attachments:
             self._untold.append(status)
             if not self._unshown:
@@ -150,7 +205,9 @@ class Console:
         stamp = strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(self._now()))
         line = f"{self.tag} Console [{self.name}] {text} at {stamp}.\r\n"
         begun = self.ring.last != b"\n" if self.ring.last else not self._began_at_line_start
-        self._publish(("\r\n" + line if begun else line).encode(), True, bool(self._feeds))
+        data = ("\r\n" + line if begun else line).encode()
+        self.own_bytes += len(data)
+        self._publish(data, True)
 
     def rest(self) -> None:
         """Give memory back if the node has been silent for a while: its transcript has it all."""
@@ -161,17 +218,15 @@ class Console:
         """The transcript could not keep the last `count` bytes: mark the place."""
         self.note(f"log lost {count} bytes before this line")
 
-    def _is_due(self, now: float) -> bool:
-        """Whether what comes now should be shown in this turn: clients are in step, and were not just shown some."""
-        return (
-            not 0 <= now - self._shown_at < PACE
-            or 0 <= now - self._typed_at < ECHO
-            or self.ring.head - self.head >= AT_ONCE
-        )
+    def _patience(self, now: float) -> float:
+        """How many seconds what comes now may be gathered, clients being there."""
+        just_shown = 0 <= now - self._shown_at < PACE  # false as well when the clock was set back
+        just_typed = 0 <= now - self._typed_at < ECHO
+        return PACE if just_shown and not just_typed and self.ring.head - self.head < AT_ONCE else 0.0
 
-    def _publish(self, data: bytes, own: bool, hurry: bool) -> None:
+    def _publish(self, data: bytes, own: bool, within: float = 0.0) -> None:
         # The ring is second, since the transcript may show what came before.
-        wait = self.transcript.append(data, own, hurry)
+        wait = self.transcript.append(data, own, within)
         self.ring.append(data)
         self._unshown.append((data, own))
         if not wait:
@@ -188,15 +243,19 @@ class Console:
             self._tell()
 
     def _show(self, unshown: list[tuple[bytes, bool]]) -> None:
-        self._shown_at = self._now()
+        self._shown_at = now = self._now()
+        if self._awaited > 0:
+            waited, self._awaited = now - self._awaited, -inf
+            if 0 <= waited < ECHO_LIMIT:
+                self._echoed(waited)
         for own, pieces in groupby(unshown, key=itemgetter(1)):
             # What came in one turn goes out together.
             stretch = b"".join(data for data, _ in pieces)
             for at in range(0, len(stretch), CHUNK):
-                data = stretch[at : at + CHUNK]
+                data, offset = stretch[at : at + CHUNK], self.head
                 self.head += len(data)
                 for feed in list(self._feeds.values()):
-                    feed.published(data, own)
+                    feed.published(data, own, offset)
 
     def last_lines(self, count: int) -> Deferred[int]:
         """Fires with the offset at which the last `count` lines of the stream begin."""
@@ -239,6 +298,7 @@ class Console:
                 raise ValueError(f"offset {offset} is outside of 0 to {self.head}")
         attachment = Attachment(
             self,
+            next(self._numbers),
             outlet,
             flavour,
             client,
@@ -287,20 +347,32 @@ class Console:
 
     # ------------------------------------------------------------------------------------------- towards the node
 
-    def write(self, data: bytes, by: Attachment) -> None:
+    def write(self, data: bytes, by: Client) -> None:
         """Send keystrokes.  Raises `LinkDown`, `NodeNotReading` or `NotRecorded`."""
         if self.input_record is not None:
             self.input_record.admit(len(data))
         self.link.write(data)
-        self._typed_at = self._now()
+        self.sent_bytes += len(data)
+        self._typed_at = now = self._now()
+        if not 0 <= now - self._awaited < ECHO_LIMIT:
+            self._awaited = now
         if self.input_record is not None:
-            self.input_record.typed(by.client.user, by.client.host, data)
+            self.input_record.typed(by.user, by.host, data)
 
-    def send_break(self, by: Attachment) -> None:
+    def send_break(self, by: Client) -> None:
         """Send a break and note who did.  Raises `LinkDown` or `NoBreak`."""
         self.link.send_break()
-        self.note(f"break sent by <{by.client}>")
-        by.record("break")
+        self.note(f"break sent by <{by}>")
+
+    def park(self, by: Client) -> None:
+        """Hang up, stay off until `release`, and note who wants it so."""
+        self.note(f"parked by <{by}>")
+        self.link.park(str(by))
+
+    def release(self, by: Client) -> None:
+        """Connect again, if anybody wants that, and note who says so."""
+        self.note(f"released by <{by}>")
+        self.link.release()
 
     def reset(self, by: Attachment) -> None:
         """Run the reset command and note who did.  Raises `ReadOnly` or `NoReset`."""
@@ -320,6 +392,11 @@ class Console:
         how = f"failed: {how.getErrorMessage()}" if isinstance(how, Failure) else how
         by.outlet.notice(f"The reset command of console [{self.name}] {printable(how)}")
         by.record("reset-ended", how=how)
+
+    @property
+    def received_bytes(self) -> int:
+        """How much the node has said since the daemon began with it."""
+        return self.ring.head - self.began - self.own_bytes
 
     @property
     def down(self) -> LinkDown | None:

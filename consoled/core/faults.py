@@ -48,6 +48,13 @@ class LinkDown(Fault):
         super().__init__(f"Console [{name}] is currently disconnected; the input was discarded")
 
 
+class LinkParked(Fault):
+    """An operator has parked the connection."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Console [{name}] is parked; release it first")
+
+
 class NodeNotReading(Fault):
     """The node's side takes no input and the bounded queue towards it is full."""
 
@@ -81,6 +88,13 @@ class TooManyClients(Fault):
 
     def __init__(self) -> None:
         super().__init__("Too many clients are attached; try again later")
+
+
+class NotReloaded(Fault):
+    """There is something wrong with the new configuration, so nothing has changed.
+
+    The text is for operators: it names files and keys.
+    """
 
 
 class NotOpen(Fault):

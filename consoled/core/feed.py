@@ -7,10 +7,14 @@ and that same frame goes to every member.  A client that falls behind leaves the
 
 from __future__ import annotations
 
+from twisted.logger import Logger
+
 from consoled.core.seams import Clock, Encoding, Outlet, Timer
 
 DANGLING = 0.5
 """Seconds after which an unfinished character is given up."""
+
+_log = Logger()
 
 
 class Feed:
@@ -22,12 +26,12 @@ class Feed:
         self._clock = clock
         self._dangling: Timer | None = None
 
-    def published(self, data: bytes, own: bool) -> None:
-        """The stream went on by `data`: send it to everybody here."""
+    def published(self, data: bytes, own: bool, at: int) -> None:
+        """The stream went on by `data`, from the offset `at`: send it to everybody here."""
         if own and not self.encoding.own_lines:
             return
         self._forget_dangling()
-        self._send(self.encoding.encode(data))
+        self._send(self.encoding.encode(data, at))
         self._watch_dangling()
 
     def join(self, outlet: Outlet) -> None:
@@ -51,7 +55,12 @@ class Feed:
         if frame is not None:
             # A copy, because a send can pause its client, which then leaves.
             for outlet in list(self.members):
-                outlet.send(frame)
+                try:
+                    outlet.send(frame)
+                except Exception:
+                    _log.failure("a client in step failed")
+                    self.leave(outlet)
+                    outlet.ended("Internal error", 1011)
 
     def _watch_dangling(self) -> None:
         if self.encoding.dangling and self.members:

@@ -20,9 +20,11 @@ class Hub:
     """All consoles that this daemon knows; those that the configuration switched off only by name."""
 
     def __init__(self, max_clients: int = 10_000) -> None:
-        self._max_clients = max_clients
+        self.max_clients = max_clients
+        """How many may be attached at once."""
+        self.not_monitored: Collection[str] = ()
+        """The consoles that the configuration switched off: known by their names only."""
         self._consoles: dict[str, Console] = {}
-        self._not_monitored: frozenset[str] = frozenset()
         self._is_open = False
 
     def __iter__(self) -> Iterator[Console]:
@@ -40,7 +42,7 @@ class Hub:
         """The console `name`.  Raises `UnknownConsole` or `NotMonitored`, or `NotOpen` before and after its time."""
         if not self._is_open:
             raise NotOpen
-        if name in self._not_monitored:
+        if name in self.not_monitored:
             raise NotMonitored(name)
         try:
             return self._consoles[name]
@@ -51,7 +53,7 @@ class Hub:
         """Ask whether one more client may attach.  Raises `TooManyClients` or `NotOpen`."""
         if not self._is_open:
             raise NotOpen
-        if self.clients >= self._max_clients:
+        if self.clients >= self.max_clients:
             raise TooManyClients
 
     @property
@@ -62,7 +64,7 @@ class Hub:
     def open(self, consoles: Mapping[str, Console], not_monitored: Collection[str] = ()) -> None:
         """Begin to hold `consoles`.  Those `not_monitored` are known by name only."""
         self._consoles = dict(consoles)
-        self._not_monitored = frozenset(not_monitored)
+        self.not_monitored = frozenset(not_monitored)
         self._is_open = True
         for console in self:
             console.open()

@@ -20,6 +20,10 @@ class Ring:
         self._limit = 2 * capacity
         self._bytes = bytearray()
 
+    def resize(self, capacity: int) -> None:
+        """Keep so many from the next byte on."""
+        self.capacity, self._limit = capacity, 2 * capacity
+
     @property
     def last(self) -> bytes:
         """The newest byte, empty if there is none."""

@@ -106,6 +106,12 @@ class Link(Protocol):
     def dial_now(self) -> None:
         """An operator says now: cut a wait short.  Harmless in any other state."""
 
+    def park(self, by: str) -> None:
+        """An operator, `by`, says: hang up and stay off until `release`.  Harmless when that was said already."""
+
+    def release(self) -> None:
+        """Be again what `open` and `close` have asked for.  Harmless unless parked."""
+
     def write(self, data: bytes) -> None:
         """Send keystrokes.  Raises `LinkDown` or `NodeNotReading`; then nothing was sent."""
 
@@ -147,14 +153,13 @@ class Transcript(Protocol):
     def trouble(self) -> str | None:
         """What keeps the stream from reaching the disk, for people; None while all is well."""
 
-    def append(self, data: bytes, own: bool = False, hurry: bool = True) -> bool:
+    def append(self, data: bytes, own: bool = False, within: float = 0.0) -> bool:
         """Take `data` as the bytes from `head` on; `own` if they are a line of the daemon's.
 
-        Returns at once.  True: before the reactor's turn ends, or within a few milliseconds if there is no `hurry`,
-        `Console.written` is called, when the file has them, or when the disk has been waited for long enough; clients
-        get them then.  False: the disk is slow or failing, and
-        nobody should wait for it; the bytes follow as soon as it lets them in, and what does not fit into the bounded
-        queue is counted as lost.
+        Returns at once.  True: before the reactor's turn ends, or `within` so many seconds, `Console.written` is
+        called, when the file has them, or when the disk has been waited for long enough; clients get them then.
+        False: the disk is slow or failing, and nobody should wait for it; the bytes follow as soon as it lets them
+        in, and what does not fit into the bounded queue is counted as lost.
         """
 
     def read(self, offset: int, limit: int) -> Deferred[tuple[int, bytes]]:
@@ -199,8 +204,8 @@ class Encoding(Protocol):
     def own_lines(self) -> bool:
         """Whether the daemon's own lines belong into this stream."""
 
-    def encode(self, data: bytes) -> bytes | None:
-        """The frame for the next bytes of the stream, or None if there is nothing to send yet."""
+    def encode(self, data: bytes, at: int) -> bytes | None:
+        """The frame for the next bytes of the stream, the first of which has the offset `at`; None: nothing yet."""
 
     @property
     def dangling(self) -> bytes:

@@ -1,4 +1,4 @@
-"""How a link is: the five states of `docs/life.md`, as values.
+"""How a link is: the states of `docs/life.md`, as values.
 
 A link makes them, `Console.changed` receives them, and every face shows them.  Times are seconds since the
 epoch (the wall clock, for people); the timers behind them run on the reactor's clock.
@@ -10,6 +10,14 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Off:
     """Nobody asked for a connection: switched off, closed, or on demand without a client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parked(Off):
+    """Off, because an operator, `by`, wants it so until further notice."""
+
+    since: float
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,5 +58,5 @@ Status = Off | Dialing | Up | Waiting | Closing
 
 
 def word(status: Status) -> str:
-    """The state's name as every API shows it: `off`, `dialing`, `up`, `waiting`, `held` or `closing`."""
+    """The state's name as every API shows it: `off`, `parked`, `dialing`, `up`, `waiting`, `held`, `closing`."""
     return type(status).__name__.lower()

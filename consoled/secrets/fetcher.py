@@ -50,6 +50,12 @@ class Fetcher:
         self._known: dict[Secret, tuple[float, str]] = {}
         self._asking: dict[Secret, list[Deferred[str]]] = {}
 
+    def renew(self, vault: Vault | None) -> None:
+        """Ask another Vault; what the one before said is forgotten."""
+        if vault is not self._vault:
+            self._vault = vault
+            self._known.clear()
+
     def fetch(self, secret: Secret, fresh: bool = False) -> Deferred[str]:
         """See the seam."""
         if secret.literal:

@@ -6,6 +6,7 @@ each console; SIGUSR1 calls `reopen`; the health pages ask `trouble`, `troubled`
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +50,7 @@ class Archive:
         wall: Callable[[], float] = time.time,
         pressed: Callable[[bool], None] = lambda is_pressed: None,
     ) -> None:
-        """`pressed` is told when the disk cannot keep up and half of the memory for that is taken, and when it is over."""
+        """`pressed` hears when the disk cannot keep up and half of the memory for that is taken, and when that ends."""
         disk = disk or Disk()
         self._settings = settings
         self._clock = clock
@@ -66,6 +67,8 @@ class Archive:
         self._stuck: Timer | None = None
         self._next_upkeep: Timer | None = None
         self._upkeep_due = 0.0
+        self._is_shut = False
+        """Whether the directory could not be written to at the last pass of upkeep."""
         self._ended: list[Callable[[], None]] = []
 
     @classmethod
@@ -138,6 +141,14 @@ class Archive:
         transcript.gone.addCallback(lambda _: self._transcripts.pop(name))
         return transcript.opened.addCallback(self._opened)
 
+    def renew(self, settings: TranscriptSettings) -> None:
+        """Go on by other settings, all but the directory."""
+        self._settings = self._upkeep.settings = settings
+        self._desk.limit, self._desk.total = settings.max_unwritten, settings.max_unwritten_total
+        self._scribe.bound = settings.max_unwritten_total // 2
+        for transcript in self._transcripts.values():
+            transcript.files.max_size, transcript.files.max_age = settings.max_size, settings.max_age
+
     def reopen(self) -> None:
         """Close and open every active file by its path: logrotate has moved them away."""
         for transcript in self._transcripts.values():
@@ -168,6 +179,18 @@ class Archive:
     def lost(self) -> int:
         """How many bytes never reached the disk since the start, of all consoles together."""
         return self._desk.lost
+
+    @property
+    def unready(self) -> str | None:
+        """Why hardly anything can be written, for those who ask whether to come; None if it can.  Names no path."""
+        if self._scribe.hung:
+            return "The disk gives no answer"
+        return "The directory of the transcripts cannot be written to" if self._is_shut else None
+
+    @property
+    def unwritten(self) -> int:
+        """How many bytes wait for the disk, of all consoles together."""
+        return self._scribe.unwritten
 
     @property
     def troubled(self) -> int:
@@ -219,6 +242,7 @@ class Archive:
         held = [transcript.files for transcript in transcripts]
 
         def work() -> None:
+            self._is_shut = not os.access(self._directory.path, os.W_OK | os.X_OK)
             self._upkeep.run(held)
             self._unpacker.sweep()
 

@@ -8,9 +8,9 @@ daemon's own may, can be sent in the one look at sockets that comes between.)  W
 *behind*: it waits no more, has one batch under way at a time, and hands over the next when the reactor hears that the
 last is done.  It is no longer behind when a batch was quick and nothing is left to do.
 
-A visit costs two switches of threads, which is more than many a small write.  So bytes that nobody is in a hurry to see
-are *gathered* for a few milliseconds, and share one.  A flood does not wait for the end of the turn: what is in hand is
-written while the processor still has it in its caches.
+A visit costs two switches of threads and a write for each console.  So bytes that nobody waits for are *gathered* for
+some milliseconds, and share one.  A flood does not wait for the end of the turn: what is in hand is written while the
+processor still has it in its caches.
 
 All but the errands' `run` is in the reactor's thread.
 """
@@ -31,8 +31,6 @@ log = Logger()
 
 PATIENCE = 0.05
 """How long, in seconds, the reactor waits for a batch."""
-GATHER = 0.005
-"""How long, in seconds, bytes are gathered that nobody is in a hurry to see."""
 HANDFUL = 1 << 20
 """Unwritten bytes that are not let grow more before a visit."""
 LOOK = 1.0
@@ -84,7 +82,7 @@ class Scribe:
         bound: int = 1 << 25,
         pressed: Callable[[bool], None] = lambda is_pressed: None,
     ) -> None:
-        """`pressed(True)` is called when `bound` bytes, or much of one author's, wait for a disk that is slow but at work;
+        """`pressed(True)` is called when `bound` bytes, or much of one author's, wait for a disk that is only slow;
         `pressed(False)` when less than half of that is left, or the disk does not answer any more.
         """
         self.unwritten = 0
@@ -106,7 +104,7 @@ class Scribe:
         self._failed: set[Author] = set()
         self._timers: dict[bool, Timer] = {}
         self._in_hand = 0
-        self._bound = bound
+        self.bound = bound
         self._pressed = pressed
         self._relief: Timer | None = None
         """The end of the pressure, should the disk hang."""
@@ -124,16 +122,18 @@ class Scribe:
         silence = self._clock.seconds() - self._since if self._busy else 0.0
         return silence if silence >= HUNG else 0.0
 
-    def ask(self, author: Author, hurry: bool = True) -> None:
-        """Visit `author` in this turn; with no `hurry`, within `GATHER`.  Once is enough."""
-        if hurry:
+    def ask(self, author: Author, within: float = 0.0) -> None:
+        """Visit `author` in this turn, or `within` so many seconds.  Once is enough."""
+        if not within:
             self._gathered.pop(author, None)
             self._dirty[author] = None
             self._arrange()
         elif author not in self._dirty:
             self._gathered[author] = None
             if self._gathering is None:
-                self._gathering = self._clock.callLater(GATHER, self._visit_gathered)
+                self._gathering = self._clock.callLater(within, self._visit_gathered)
+            elif self._clock.seconds() + within < self._gathering.getTime():
+                self._gathering.reset(within)
 
     def expects(self, author: Author) -> bool:
         """Whether `author` is going to be visited soon, and waited for."""
@@ -152,7 +152,7 @@ class Scribe:
         self._in_hand += size
         if self._in_hand >= HANDFUL:
             self.press()
-        if self._busy and (much or self.unwritten >= self._bound) and not self._relief and not self._hopeless:
+        if self._busy and (much or self.unwritten >= self.bound) and not self._relief and not self._hopeless:
             self._relief = self._clock.callLater(HUNG, self._relieve, True)
             self._pressed(True)
 
@@ -231,7 +231,7 @@ class Scribe:
             errand.settle()
         self._hopeless = False
         if self._relief is not None:
-            if self.unwritten < self._bound // 2:
+            if self.unwritten < self.bound // 2:
                 self._relieve()
             else:
                 self._relief.reset(HUNG)

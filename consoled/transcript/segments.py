@@ -73,8 +73,8 @@ class Files:
         self.marks_found: tuple[Range, ...] = ()
         self._disk = directory.disk
         self._index = Index(self._disk, directory.index(name), directory.spare(name))
-        self._max_size = max_size
-        self._max_age = max_age
+        self.max_size = max_size
+        self.max_age = max_age
         self._wall = wall
         self._survey: Survey | None = None
         self._fd = -1
@@ -294,7 +294,7 @@ class Files:
     def _put(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
-            if self._full or self.size >= self._max_size or self._old():
+            if self._full or self.size >= self.max_size or self._old():
                 self._rotate(self._end)
             length, full = self._fit(data, len(data) - len(rest))
             try:
@@ -312,7 +312,7 @@ class Files:
 
     def _fit(self, data: bytes, at: int) -> tuple[int, bool]:
         """How much of `data` from `at` goes into the active file, and whether the file is full then."""
-        room = max(self._max_size - self.size, 0)
+        room = max(self.max_size - self.size, 0)
         if len(data) - at <= room:
             return len(data) - at, False
         cut = (
@@ -345,7 +345,7 @@ class Files:
     # ---------------------------------------------------------------------------------------------- rotation
 
     def _old(self) -> bool:
-        return 0 < self._max_age <= self._wall() - self._born and self.size > 0
+        return 0 < self.max_age <= self._wall() - self._born and self.size > 0
 
     def _in_place(self) -> bool:
         try:

@@ -55,8 +55,8 @@ class Transcript:
         self._rotated = rotated
         self._unwritten = Unwritten()
         self._asked = True
-        self._gathered = False
-        """Whether it was asked in no hurry."""
+        self._within = 0.0
+        """In how many seconds after that the visit comes at the latest."""
         self._look = False
         self._reopen = False
         self._numbered = False
@@ -87,7 +87,7 @@ class Transcript:
             return f"{self.files.path}: no answer from the disk for {self._desk.scribe.hung:.0f} s"
         return self._trouble
 
-    def append(self, data: bytes, own: bool = False, hurry: bool = True) -> bool:
+    def append(self, data: bytes, own: bool = False, within: float = 0.0) -> bool:
         """Take `data` as the bytes from `head` on; see the seam.  Not before `opened` has fired."""
         size = len(data)
         if not size:
@@ -103,11 +103,10 @@ class Transcript:
                 log.warn("the transcript of {name} loses bytes: the disk does not take them", name=self.name)
             unwritten.drop(size)
             self._lose(size)
-        if not self._asked or (hurry and self._gathered):
-            self._asked, self._gathered = True, not hurry
-            scribe.ask(self, hurry)
-        self._expected = scribe.expects(self)
+        if not self._asked or within < self._within:
+            self._ask(within)
         scribe.took(took, len(unwritten) > self._desk.limit // 2)
+        self._expected = scribe.expects(self)
         return self._expected
 
     def read(self, offset: int, limit: int) -> Deferred[tuple[int, bytes]]:
@@ -179,7 +178,7 @@ class Transcript:
 
     def errand(self) -> Visit | NoVisit:
         """What is to be written now, and done besides."""
-        self._asked = self._gathered = False
+        self._asked = False
         if self.gone.called:
             return NoVisit()
         unwritten, look, reopen = self._unwritten, self._look, self._reopen
@@ -203,9 +202,9 @@ class Transcript:
 
     # ------------------------------------------------------------------------------------------------- our own
 
-    def _ask(self) -> None:
-        self._asked, self._gathered = True, False
-        self._desk.scribe.ask(self)
+    def _ask(self, within: float = 0.0) -> None:
+        self._asked, self._within = True, within
+        self._desk.scribe.ask(self, within)
 
     def _settled(self, visit: Visit) -> None:
         """The visit is over, as far as it went."""
@@ -223,7 +222,7 @@ class Transcript:
             self._end()
             return
         if error is not None:
-            self._asked = True  # so that nobody asks before the next attempt
+            self._asked, self._within = True, 0.0  # so that nobody asks before the next attempt
             self._desk.scribe.retry_later(self)
         elif visit.data:
             self._desk.scribe.look_later(self)

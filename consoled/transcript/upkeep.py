@@ -29,7 +29,7 @@ class Upkeep:
     def __init__(self, directory: Directory, settings: TranscriptSettings, wall: Callable[[], float]) -> None:
         self._directory = directory
         self._disk = directory.disk
-        self._settings = settings
+        self.settings = settings
         self._wall = wall
         self.stopping = False
         """Whether the rest of a pass is to be left for another time."""
@@ -41,7 +41,7 @@ class Upkeep:
         complaint = ""
         try:
             self._remove(held)
-            if self._settings.compress:
+            if self.settings.compress:
                 for files in held:
                     self._compress(files)
         except OSError as error:
@@ -57,7 +57,7 @@ class Upkeep:
         if survey is not None:
             holdings += [Holding(*left) for left in survey.unclaimed() if left[0] not in by_name]
         refused: OSError | None = None
-        for name, segment in surplus(holdings, self._settings, self._wall()):
+        for name, segment in surplus(holdings, self.settings, self._wall()):
             if self.stopping:
                 return
             try:

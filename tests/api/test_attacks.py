@@ -126,6 +126,11 @@ def test_two_hosts_are_refused(world: World, hosts: tuple[str, str]) -> None:
     assert is_json_refusal(client.answer(), 400)
 
 
+def test_no_host_is_refused(world: World) -> None:
+    assert is_json_refusal(raw(world, f"GET {BARE}/liveness HTTP/1.1").answer(), 400)
+    assert raw(world, f"GET {BARE}/liveness HTTP/1.0").answer().status == 204
+
+
 # ------------------------------------------------------------------------------------------------------ paths
 
 
@@ -441,6 +446,29 @@ def test_a_success_forgives_no_guesses_and_is_not_forgotten(empty: World) -> Non
     assert guess(world, token("ada")).status == 101, "known before, and behind the same address as the attacker"
 
 
+def test_nobody_can_make_us_forget_who_was_let_in(empty: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consoled.api.patience.REMEMBERED", 3)
+    world = empty.begin(patient=True, limits={"failed_logins": 4})
+    assert guess(world, token("ada")).status == 101
+    for at in range(10):  # one token, spelled in many ways; and proofs that are good once
+        assert guess(world, " " * at + token("olga")).status == 101
+        ask = [("Content-Type", "application/json"), *bearer("olga")]
+        ticket = world.client().request("/v1/tickets", ask, "POST", '{"console": "x1", "mode": "tail"}').json["ticket"]
+        assert world.client().request(f"{BARE}/tail/x1?ticket={ticket}", [*HANDSHAKE.items()]).status == 101
+    for _ in range(5):
+        guess(world)
+    assert guess(world).status == 429
+    assert guess(world, token("ada")).status == 101
+
+
+def test_who_goes_on_guessing_does_not_fill_the_log(empty: World, log: list[LogEvent]) -> None:
+    world = empty.begin(patient=True, limits={"failed_logins": 4})
+    for at in range(100):
+        guess(world)
+        world.clock.advance(0 if at < 5 else 15)
+    assert len([event for event in log if "too many failed" in event.get("log_format", "")]) == 1
+
+
 def test_nothing_is_counted_that_guesses_nothing(empty: World) -> None:
     world = empty.begin(patient=True, limits={"failed_logins": 1})
     for _ in range(10):
@@ -505,11 +533,14 @@ def test_behind_a_proxy_the_host_is_what_the_client_saw(empty: World) -> None:
     assert raw(world, *lines).answer().status == 403
 
 
-def test_a_proxys_door_is_for_proxies(empty: World) -> None:
+def test_a_proxys_door_is_for_proxies(empty: World, log: list[LogEvent]) -> None:
     world = empty.begin(proxies=("10.0.0.1",))
     world.entrance = Door(world.doors, world.site, is_proxied=True)
     assert world.client(ATTACKER).socket.aborted
     assert not world.client(PROXY).socket.closed
+    for client in [*crowd(world, 500), *(world.client(IPv4Address("TCP", f"198.51.100.{at}", 1)) for at in range(200))]:
+        assert client.socket.aborted
+    assert len([event for event in log if "turned away" in event.get("log_format", "")]) == 100
 
 
 def test_the_proxy_protocol_names_the_client(empty: World) -> None:
@@ -522,6 +553,10 @@ def test_the_proxy_protocol_names_the_client(empty: World) -> None:
         client.socket.arrive(header + "\r\n".join([*lines, "", ""]).encode())
         return client
 
+    evil = comes(b"PROXY TCP4 \x1b[2J 10.0.0.5 4711 8080\r\n")
+    assert evil.answer().status == 101
+    assert "\x1b" not in world.x1.clients[0].client.host
+    evil.socket.hang_up()
     good = comes(b"PROXY TCP4 192.0.2.9 10.0.0.5 4711 8080\r\n")
     assert good.answer().status == 101
     assert world.audited("attached")[-1]["remoteAddress"] == "192.0.2.9"

@@ -12,9 +12,8 @@ from consoled.auth.accounts import fingerprints
 from consoled.auth.gate import Gate
 from consoled.auth.roles import ROLES
 from consoled.auth.tenants import TenantTable
-from tests.api.cloud import ALGORITHMS, DB, FILE, FOREIGN, KEYS, X1, Cloud, md5, refused, sign, ssh
+from tests.api.cloud import ALGORITHMS, DB, FILE, FOREIGN, KEYS, ROLE, X1, Cloud, md5, refused, sign, ssh, vm
 from tests.api.world import ACME, bearer
-from tests.fakes import EPOCH
 
 PATH = f"/acme/machines/{X1}/console"
 
@@ -247,10 +246,7 @@ def test_t_auth_22_roles_and_tags_from_mahi(cloud: Cloud) -> None:
     cloud.with_mahi()
     path = f"/acme/machines/{DB}/console"
     no(cloud, 403, "NotAuthorized", cloud.signed(path, "bob"), path)
-    cloud.services.answers[f"/vms/{DB}?"] = cloud.services.answers[f"/vms/{DB}?owner_uuid={ACME}"]
-    from tests.api.cloud import ROLE, vm
-
-    cloud.services.answers = {f"/vms/{DB}?": vm(role_tags=[ROLE])} | cloud.services.answers
+    cloud.services.answers[f"/vms/{DB}?owner_uuid={ACME}"] = vm(role_tags=[ROLE])
     assert opens(cloud, cloud.signed(path, "bob"), path)
     assert opens(cloud, cloud.signed(path), path)
 
@@ -379,7 +375,6 @@ def test_nothing_of_a_credential_is_seen(cloud: Cloud, log: list[Any]) -> None:
     secrets = [headers[1][1].rpartition('signature="')[2][:30], path.rpartition("signature=")[2][:30]]
     assert opens(cloud, headers)
     assert opens(cloud, [], path)
-    no(cloud, 401, "InvalidCredentials", [], path + "x")
+    no(cloud, 400, "InvalidHeader", [], path + "x")
     seen = str(cloud.records) + str(log)
     assert not any(secret in seen for secret in secrets)
-    assert EPOCH

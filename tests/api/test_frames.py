@@ -36,7 +36,7 @@ def parse(wire: bytes, mask: bool = False) -> list[Frame]:
 def test_text_is_the_same_however_the_stream_is_cut(pieces: list[bytes]) -> None:
     whole = b"".join(pieces)
     text = Text()
-    frames = [text.encode(piece) for piece in pieces]
+    frames = [text.encode(piece, 0) for piece in pieces]
     dangling = text.dangling
     assert whole.endswith(dangling)
     frames.append(text.flush())
@@ -51,16 +51,16 @@ def test_text_is_the_same_however_the_stream_is_cut(pieces: list[bytes]) -> None
 def test_another_encoding_can_go_on_where_one_dangles(before: list[bytes], after: bytes) -> None:
     one, other = Text(), Text()
     for piece in before:
-        one.encode(piece)
-    other.encode(one.dangling)
-    assert other.encode(after) == one.encode(after)
+        one.encode(piece, 0)
+    other.encode(one.dangling, 0)
+    assert other.encode(after, 0) == one.encode(after, 0)
     assert other.flush() == one.flush()
 
 
 @given(st.lists(st.binary(min_size=1)))
 def test_raw_is_the_bytes(pieces: list[bytes]) -> None:
     raw = Raw()
-    sent = parse(b"".join(raw.encode(piece) or b"" for piece in pieces))
+    sent = parse(b"".join(raw.encode(piece, 0) or b"" for piece in pieces))
     assert [bytes(frame.data) for frame in sent] == pieces
     assert all(frame.opcode is Opcode.BINARY and frame.fin for frame in sent)
     assert (raw.dangling, raw.flush(), raw.own_lines) == (b"", None, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from twisted.logger import LogEvent
 
 from consoled.api import frames
+from consoled.api.pace import Bucket
 from consoled.api.session import CLOSING_PATIENCE, PING_INTERVAL, PING_PATIENCE, Session
 from tests.api.conftest import failures
 from tests.api.test_csm_commands import says
@@ -68,6 +70,62 @@ def test_a_burst_of_messages_is_heard_a_little_in_each_turn(world: World) -> Non
     client.socket.arrive(frame(b"x") * 8000)
     assert heard[-1] == 16_000
     assert max(after - before for before, after in pairwise(heard)) <= 600
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_more_messages_than_are_heard_wait_their_turn(world: World, at_once: int) -> None:
+    world.sessions.pace = partial(Bucket, 10, 50, world.clock.seconds)
+    client = world.joined()
+    for _ in range(0, 420, at_once):
+        client.socket.arrive(frame(b"x", opcode=2) * at_once)
+    assert 50 <= len(world.x1.heard) < 60
+    client.socket.arrive(frame(b"", opcode=9) + frame(b"last", opcode=2))
+    client.receive()
+    assert not client.pongs
+    before = len(world.x1.heard)
+    world.clock.advance(5)
+    client.socket.arrive(b"")
+    assert before < len(world.x1.heard) < 424
+    for _ in range(100):
+        world.clock.advance(1)
+        client.socket.arrive(b"")
+    assert world.x1.heard == b"x" * 420 + b"last"
+    client.receive()
+    assert len(client.pongs) == 1
+
+
+def test_a_keystroke_among_fragments_is_a_violation(world: World) -> None:
+    client = world.joined()
+    client.send_frame(b"\x01\x02", b"re")
+    client.send_frame(b"\x82\x01", b"x")
+    client.receive()
+    assert client.close_code == 1002
+    assert world.x1.heard == b""
+
+
+def test_a_keystroke_behind_half_a_frame_belongs_to_it(world: World) -> None:
+    client = world.joined()
+    client.socket.arrive(b"\x82\x8d\0\0\0\0")
+    client.socket.arrive(frame(b"1234567", opcode=2))
+    assert world.x1.heard == frame(b"1234567", opcode=2)
+
+
+def test_a_keystroke_behind_half_a_head_belongs_to_it(world: World) -> None:
+    client = world.joined()
+    client.socket.arrive(b"\x82\x89")
+    client.socket.arrive(frame(b"1234567", opcode=2))
+    assert world.x1.heard == bytes(a ^ b for a, b in zip(b"\0\x001234567", b"\x82\x87\0\0" * 3, strict=False))
+
+
+def test_a_keystroke_is_a_sign_of_life(world: World) -> None:
+    client = world.joined()
+    for _ in range(10):
+        world.clock.advance(PING_INTERVAL + 1)
+        client.socket.sent.clear()
+        client.socket.arrive(frame(b"x", opcode=2))
+    world.clock.advance(PING_PATIENCE - 1)
+    assert not client.socket.closed
+    assert world.x1.heard == b"x" * 10
 
 
 def test_a_client_vanishes_in_the_middle_of_a_burst(world: World) -> None:
@@ -316,7 +374,7 @@ def test_clients_in_step_share_one_frame(world: World, monkeypatch: pytest.Monke
     made: list[bytes] = []
     sent: list[bytes] = []
     make, send = frames.Text.encode, Session.send
-    monkeypatch.setattr(frames.Text, "encode", lambda text, data: made.append(data) or make(text, data))
+    monkeypatch.setattr(frames.Text, "encode", lambda text, data, *at: made.append(data) or make(text, data, *at))
     for attachment in world.x1.clients:
         session = attachment.outlet._session  # type: ignore[attr-defined]
         monkeypatch.setattr(

@@ -14,11 +14,12 @@ from twisted.internet.task import Clock
 from twisted.web.server import Site
 
 from consoled.api.admission import Admission
+from consoled.api.census import Census
 from consoled.api.cloudapi import CloudApi, CloudApiSettings
 from consoled.api.csm import Csm, CsmSettings
 from consoled.api.doors import Door, Doors, LimitSettings
 from consoled.api.meters import Meters
-from consoled.api.metrics import Metrics
+from consoled.api.metrics import Metrics, MetricsSettings
 from consoled.api.native import Native
 from consoled.api.origin import Origins
 from consoled.api.patience import Patience
@@ -38,9 +39,11 @@ from consoled.backends.settings import ConsoleSettings
 from consoled.backends.triton import Find
 from consoled.core import access
 from consoled.core.attachment import Attachment
+from consoled.core.changes import Reload
 from consoled.core.console import Console
 from consoled.core.hub import Hub
 from consoled.core.status import Up
+from consoled.core.tally import Tally
 from consoled.machines import Machines
 from consoled.triton import Triton
 from tests.api.wire import Client, Headers
@@ -119,6 +122,8 @@ class World:
         self.directory = directory
         self.records: list[Record] = []
         self.trouble: str | None = None
+        self.unready: str | None = None
+        self.reload: Reload | None = None
         tokens = directory / "tokens.toml"
         tokens.write_text("\n".join(entry(name, *what) for name, what in USERS.items()))
         self.audit = Audit(self.records.append, self.now)
@@ -134,6 +139,8 @@ class World:
         self.hub: Hub
         self.machines: Machines
         self.meters: Meters
+        self.tally: Tally
+        self.native: Native
         self.sessions: Sessions
         self.doors: Doors
         self.site: Site
@@ -168,6 +175,8 @@ class World:
         Unless `noted`, x1 opens without a line of its own.  If `patient`, failed logins are counted.
         """
         self.hub = Hub(max_clients)
+        self.meters = Meters()
+        self.tally = Tally()
         self.machines = Machines(self.hub, configured(), self.triton, self.found)
         self.gate = gate or self.make_gate()
         transcripts = {"x1": FakeTranscript(start, kept), "x2": FakeTranscript()}
@@ -176,11 +185,10 @@ class World:
             self.x1.console.open = self.x1.link.open  # type: ignore[method-assign]
         bounds = LimitSettings(**(limits or {}))
         if patient:
-            self.gate = Patience(self.gate, bounds, self.clock, b"key")
+            self.gate = Patience(self.gate, bounds, self.clock, b"key", self.meters)
         self.sessions = Sessions()
-        self.meters = Meters()
         vigil = Vigil(self.clock, lambda: 0.0)
-        road = Road(self.sessions, self.clock)
+        road = Road(self.sessions, self.clock, self.meters)
         csm = Csm(
             CsmSettings(**(settings or {})),
             self.hub,
@@ -191,6 +199,7 @@ class World:
             self.now,
             lambda: self.trouble,
             self.meters,
+            lambda: self.unready,
         )
         hidden = bool((settings or {}).get("hide_forbidden"))
         admission = Admission(self.hub, self.gate, hidden)
@@ -207,7 +216,19 @@ class World:
             self.now,
             self.meters,
         )
-        faces = [csm, Native(admission, road, self.tickets), Metrics(self.meters, admission, road), cloudapi]
+        self.native = Native(
+            *(self.hub, admission, self.audit, road, vigil, self.tickets, self.clock, self.now, self.meters),
+            trouble=lambda: self.trouble,
+            unready=lambda: self.unready,
+            reload=self.reload,
+        )
+        census = Census(self.hub, self.meters.departed, self.tally, lambda: None)
+        faces = [
+            csm,
+            self.native,
+            Metrics(self.meters, admission, road, self.hub, census, MetricsSettings(per_console=True)),
+            cloudapi,
+        ]
         self.doors = Doors(bounds, Proxies(proxies))
         self.site = make_site(faces, self.clock, doors=self.doors, origins=origins)
         self.entrance = Door(self.doors, self.site)

@@ -68,6 +68,13 @@ def test_a_mistake_is_named(text: str, complaint: str) -> None:
         Consoles.parse(text, GROUPS, ["blue"])
 
 
+@pytest.mark.parametrize("name", ["", "Blue", "a/b", "x"])
+def test_what_could_be_no_tenant_is_a_mistake_whoever_knows_them(name: str) -> None:
+    # Excluded from everything, it would be everything.
+    with pytest.raises(ValueError, match="there is no tenant"):
+        Consoles.parse(f"@*!@tenant:{name}", GROUPS)
+
+
 def test_it_knows_which_tenants_it_names() -> None:
     assert Consoles.parse("x1,@tenant:blue!@tenant:green,@mountain", GROUPS).tenants == {"blue", "green"}
     assert EVERYWHERE.tenants == frozenset()

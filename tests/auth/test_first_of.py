@@ -67,7 +67,7 @@ def test_who_is_asked_and_whose_word_counts(late: bool, says: list[Any], verdict
     first_of.requestAvatarId(token).addCallbacks(outcome.append, lambda failure: outcome.append(failure.value))
     for checker in checkers:
         checker.speak()
-    assert outcome[0] is verdict or type(outcome[0]) is verdict
+    assert outcome[0] == verdict or type(outcome[0]) is verdict
     assert [checker.asked for checker in checkers] == [[token]] * asked + [[]] * (len(says) - asked)
 
 

@@ -16,7 +16,7 @@ from twisted.logger import Logger, capturedLogs, eventAsText
 
 from consoled.auth.audit import Audit, Record
 from consoled.auth.journal import datagram
-from consoled.auth.sinks import IN_FULL, IN_LOG, WINDOW, AuditSettings, Bounded, Records
+from consoled.auth.sinks import IN_FULL, IN_LOG, WINDOW, AuditSettings, Bounded, Measure, Records
 from consoled.core.access import User
 
 ALICE = User("alice", ("operator",), None, "tokens", "192.0.2.7:40112")
@@ -169,10 +169,10 @@ def test_the_log(settings: dict[str, Any], logged: int) -> None:
 
 
 class Flood:
-    def __init__(self, limit: int) -> None:
+    def __init__(self, burst: int, sustained: int = 1) -> None:
         self.clock = Clock()
         self.records: list[Record] = []
-        self.sink = Bounded(self.records.append, limit, self.clock)
+        self.sink = Bounded(self.records.append, Measure(burst, sustained), self.clock)
         self.audit = Audit(self.sink, lambda: now() + self.clock.seconds())
 
     @property
@@ -190,9 +190,41 @@ def test_a_flood_of_refusals_is_summed_up() -> None:
     assert flood.actions == ["refused"] * 3 + ["refusals-omitted"]
     summary = {"action": "refusals-omitted", "count": 8, "addresses": 2, "mostlyFrom": "192.0.2.1"}
     assert flood.records[-1] == {"timestamp": "2023-11-14T22:13:20.000Z"} | summary
-    assert not flood.clock.getDelayedCalls()
     flood.audit.refused("192.0.2.1:1", "unknown token")
     assert flood.actions[-1] == "refused"
+
+
+def test_a_flood_that_goes_on_is_written_down_more_and_more_seldom() -> None:
+    flood = Flood(20, 2)
+    for _ in range(100):
+        for _ in range(50):
+            flood.audit.refused("192.0.2.1:1", "unknown token")
+        flood.clock.advance(WINDOW)
+    assert flood.actions.count("refused") == 20 + 99 * 2
+    assert sum(int(one.get("count", 1)) for one in flood.records) == 100 * 50
+    # Whoever knocks after it is heard, and nothing goes on for ever.
+    for _ in range(10):
+        flood.clock.advance(WINDOW)
+    assert not flood.clock.getDelayedCalls()
+    flood.records.clear()
+    for _ in range(20):
+        flood.audit.refused("192.0.2.1:1", "unknown token")
+    assert flood.actions == ["refused"] * 20
+    flood.sink.close()
+
+
+def test_attempts_of_strangers_are_refusals_whatever_they_are_called() -> None:
+    flood = Flood(3)
+    for _ in range(10):
+        flood.audit.noted("ConnectMachineConsole", None, "x1", statusCode=401, remoteAddress="192.0.2.1")
+        flood.audit.noted("ConnectMachineConsole", ALICE, "x1", statusCode=101)
+        flood.audit.noted("reload")
+    assert [record["action"] for record in flood.records if "account" not in record].count("ConnectMachineConsole") == 3
+    assert [record["action"] for record in flood.records if "account" in record].count("ConnectMachineConsole") == 10
+    assert flood.actions.count("reload") == 10
+    flood.clock.advance(WINDOW)
+    assert flood.records[-1]["count"] == 7
+    flood.sink.close()
 
 
 def test_a_flood_hides_nobody() -> None:
@@ -212,10 +244,11 @@ def test_at_the_end_the_rest_is_said() -> None:
     flood.audit.refused("192.0.2.1:1", "unknown token")
     flood.sink.close()
     assert flood.actions == ["refused"]
+    assert not flood.clock.getDelayedCalls()
     for _ in range(3):
         flood.audit.refused("192.0.2.1:1", "unknown token")
     flood.sink.close()
-    assert flood.actions == ["refused", "refused", "refusals-omitted"]
+    assert flood.actions == ["refused", "refusals-omitted"]
     assert not flood.clock.getDelayedCalls()
 
 

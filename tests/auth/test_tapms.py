@@ -24,7 +24,7 @@ from consoled.core.access import CannotKnow
 from consoled.core.secret import Secret, SecretUnavailable
 from consoled.fetch import Fetcher, Unreachable
 from consoled.units import units
-from tests.auth.tapms import Page, Tapms
+from tests.auth.tapms import Page, Tapms, tenant
 
 CANARY = "canary-4711"
 URL = "http://cray-tapms"
@@ -90,6 +90,12 @@ def test_C_TENANT_2_lists_that_are_absent_are_empty(story: Story, status: Any) -
     assert story.ask() == Holding(frozenset(), 10.0)
 
 
+def test_C_TENANT_1_a_tenant_may_be_named_by_its_uuid(story: Story) -> None:
+    blue = story.tapms.tenants["blue"]
+    story.tapms.tenants[blue["status"]["uuid"]] = blue
+    assert story.names(blue["status"]["uuid"]) == "x1 x2 x3"
+
+
 def test_C_TENANT_3_an_unknown_tenant_is_an_answer(story: Story) -> None:
     assert isinstance(story.ask("violet"), UnknownTenant)
     story.tapms.error = Unreachable("down")
@@ -108,6 +114,9 @@ NO_ANSWERS = {
     "another shape": (200, b'{"status": {"tenantresources": {"xnames": ["x1"]}}}'),
     "names that are none": (200, b'{"status": {"tenantresources": [{"xnames": [1]}]}}'),
     "deep": (200, b"[" * 100_000),
+    "deep where nobody looks": (200, b'{"metadata": {"name": "blue", "annotations": ' + b"[" * 100_000),
+    "another's": (200, json.dumps(tenant("green", "x4")).encode()),
+    "nobody's": (200, b'{"status": {"tenantresources": [{"xnames": ["x4"]}]}}'),
     "500": (500, b'{"message": "etcd is down"}'),
     "503": (503, b""),
     "401": (401, b'{"message": "Unauthorized"}'),

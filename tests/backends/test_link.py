@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
+from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError, DNSLookupError
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.python.failure import Failure
@@ -22,7 +22,8 @@ from consoled.backends.settings import ConsoleSettings
 from consoled.backends.turns import Turns
 from consoled.core.faults import LinkDown, NoBreak, NodeNotReading
 from consoled.core.seams import HeldElsewhere, Line, Refused
-from consoled.core.status import Closing, Dialing, Held, Off, Status, Up, Waiting
+from consoled.core.status import Closing, Dialing, Held, Off, Parked, Status, Up, Waiting
+from consoled.core.tally import Tally
 from tests.fakes import EPOCH, FakeBackend, FakeDial, FakeLine, result
 
 
@@ -42,6 +43,7 @@ class World:
         self.told: list[Any] = []
         """What the console hears: states and bytes."""
         self.chance = chance
+        self.tally = Tally()
         self.link = Link(
             ConsoleSettings(name="x1", **settings),
             self.backend,
@@ -51,6 +53,7 @@ class World:
             lambda: self.chance,
             Turns(self.clock, 10, 10) if turns is None else turns,
             Chronicle(Clock()),
+            self.tally,
         )
 
     def received(self, data: bytes) -> None:
@@ -690,6 +693,76 @@ def test_a_bug_leaves_its_trace_for_those_who_ask() -> None:
     assert "AttributeError" in eventAsText(traces[0])
 
 
+# ---------------------------------------------------------------------------------------------- parked
+
+
+def test_parked_and_released() -> None:
+    world = World()
+    line = world.up()
+    world.link.park("ada@h")
+    assert line.asked == ["close"]
+    line.owner.lost("closed")
+    assert world.link.status == Parked(EPOCH, "ada@h")
+    world.link.open()
+    world.link.dial_now()
+    world.clock.advance(3600)
+    assert len(world.backend.dials) == 1, "it stays off, whoever wants it"
+    world.link.release()
+    world.dials().connects()
+    assert world.words == ["Dialing", "Up", "Closing", "Parked", "Dialing", "Up"]
+
+
+def test_one_that_nobody_wants_is_parked_too() -> None:
+    world = World()
+    world.link.park("ada@h")
+    world.link.park("bob@h")
+    assert world.link.status == Parked(EPOCH, "ada@h")
+    world.link.release()
+    world.link.release()
+    assert world.words == ["Parked", "Off"]
+
+
+def test_other_settings_do_not_release_it() -> None:
+    world = World()
+    world.up()
+    world.link.park("ada@h")
+    world.link.renew(ConsoleSettings(name="x1"), FakeBackend())
+    world.link.release()
+    assert isinstance(world.link.status, Closing)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (HeldElsewhere("in use"), "held"),
+        (Refused("wrong password"), "refused"),
+        (ConnectionRefusedError(), "connection-refused"),
+        (REFUSED, "connection-refused"),
+        (OSError(113, "No route to host"), "network"),
+        (DNSLookupError("no such name"), "name"),
+        (AttributeError("a bug"), "other"),
+    ],
+)
+def test_what_is_counted(error: Exception, reason: str) -> None:
+    world = World()
+    world.open().fails(error)
+    assert world.tally.attempts == {"ConsoleSettings": 1}
+    assert world.tally.failures == {("ConsoleSettings", reason): 1}
+
+
+def test_losses_and_time_limits_are_counted() -> None:
+    world = World()
+    world.open()
+    world.clock.advance(15)
+    assert world.tally.failures == {("ConsoleSettings", "timeout"): 1}
+    world.wait().connects().owner.lost("reset by peer")
+    assert world.tally.losses == {"ConsoleSettings": 1}
+    line = world.wait().connects()
+    world.link.close()
+    line.owner.lost("closed")
+    assert world.tally.losses == {"ConsoleSettings": 1}, "we hung up ourselves"
+
+
 # ---------------------------------------------------------------------------------------------- whatever happens
 
 
@@ -697,11 +770,12 @@ class Lives(RuleBasedStateMachine):
     """Any order of events: one transport at most, the states follow the table, and it never stops trying."""
 
     FOLLOWS = {
-        "Off": {"Dialing"},
-        "Dialing": {"Up", "Waiting", "Off"},
+        "Off": {"Dialing", "Parked"},
+        "Parked": {"Dialing", "Off"},
+        "Dialing": {"Up", "Waiting", "Off", "Parked"},
         "Up": {"Waiting", "Closing"},
-        "Waiting": {"Dialing", "Off"},
-        "Closing": {"Off", "Dialing"},
+        "Waiting": {"Dialing", "Off", "Parked"},
+        "Closing": {"Off", "Dialing", "Parked"},
     }
 
     def __init__(self) -> None:
@@ -711,7 +785,7 @@ class Lives(RuleBasedStateMachine):
         self.world = World(turns=self.turns, clock=clock, quiet_timeout=7, quiet_action="reconnect")
         self.lines: list[FakeLine] = []
         self.closes: list[Deferred[None]] = []
-        self.wanted = False
+        self.wanted = self.parked = False
 
     @property
     def pending(self) -> list[FakeDial]:
@@ -726,6 +800,16 @@ class Lives(RuleBasedStateMachine):
     def closes_it(self) -> None:
         self.closes.append(self.world.link.close())
         self.wanted = False
+
+    @rule()
+    def parks_it(self) -> None:
+        self.world.link.park("ada@h")
+        self.parked = True
+
+    @rule()
+    def releases_it(self) -> None:
+        self.world.link.release()
+        self.parked = False
 
     @rule()
     def dials_now(self) -> None:
@@ -770,8 +854,10 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def it_never_stops_trying_nor_lingers(self) -> None:
         status = self.world.link.status
-        assert not (self.wanted and isinstance(status, Off))
-        assert self.wanted or isinstance(status, Off | Closing)
+        is_wanted = self.wanted and not self.parked
+        assert not (is_wanted and isinstance(status, Off))
+        assert is_wanted or isinstance(status, Off | Closing)
+        assert isinstance(status, Parked) == (self.parked and not isinstance(status, Closing))
         if isinstance(status, Dialing | Waiting):
             assert self.world.clock.getDelayedCalls()
         if isinstance(status, Off):

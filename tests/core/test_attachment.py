@@ -77,7 +77,7 @@ def test_a_client_that_does_not_read_costs_nothing() -> None:
         count = 0
         head = property(lambda self: self.count)  # type: ignore[assignment]
 
-        def append(self, data: bytes, own: bool = False, hurry: bool = True) -> None:
+        def append(self, data: bytes, own: bool = False, within: float = 0.0) -> None:
             self.count += len(data)
 
     desk = Desk(transcript=Oblivious(), ring=4096)
@@ -174,6 +174,25 @@ def test_one_read_serves_however_many_of_our_lines_are_in_it() -> None:
     assert text.text == bytes(desk.transcript.everything)
     assert len(reads) == 2
     assert len(text.frames) <= 2
+
+
+def test_who_takes_it_all_is_read_more_for_each_time_and_who_does_not_little() -> None:
+    desk = Desk(transcript=FakeTranscript(0, b"x" * 20 * CHUNK))
+    asked: list[int] = []
+    read = desk.transcript.read
+    desk.transcript.read = lambda offset, limit: asked.append(limit // CHUNK) or read(offset, limit)  # type: ignore[assignment, func-returns-value]
+    quick = desk.attach(at=0)
+    assert asked == [1, 2, 4, 8, 5]
+    assert quick.text == bytes(desk.transcript.everything)
+    assert max(len(frame) - 1 for frame in quick.frames) == CHUNK
+    asked.clear()
+    slow = desk.attach(at=0, room=CHUNK + 10)
+    assert asked == [1, 2]
+    slow.drain(room=10)
+    slow.drain(room=10)
+    assert asked == [1, 2, 1, 2]
+    slow.drain()
+    assert slow.text == quick.text
 
 
 # ---------------------------------------------------------------------------------------------- what is missing

@@ -11,10 +11,10 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import capturedLogs
 
 from consoled.core.attachment import CHUNK
-from consoled.core.console import REMEMBERED, RESTING
+from consoled.core.console import AT_ONCE, ECHO, PACE, REMEMBERED, RESTING, UNSEEN
 from consoled.core.faults import LinkDown, NoReset, ReadOnly
 from consoled.core.status import Closing, Dialing, Off, Up, Waiting
-from tests.fakes import Desk, FakeTranscript, Plain, Raw, result
+from tests.fakes import EPOCH, Desk, FakeTranscript, Plain, Raw, result
 
 AT = b" at 2026-11-21 23:45:01 UTC.\r\n"
 
@@ -404,6 +404,22 @@ def test_a_client_that_is_to_read_no_further_reads_so_far() -> None:
     assert (slow.text, slow.told) == (b"last words", [("finished",)])
 
 
+def test_a_client_whose_sending_is_an_accident_is_let_go_and_disturbs_nobody() -> None:
+    desk = Desk()
+    before, broken, after = desk.attach(), desk.attach(), desk.attach()
+
+    def send(frame: bytes) -> None:
+        raise RuntimeError("an accident")
+
+    broken.send = send  # type: ignore[method-assign]
+    with capturedLogs() as logs:
+        desk.console.received(b"one")
+        desk.console.received(b"two")
+    assert before.text == after.text == b"onetwo"
+    assert broken.told == [("ended", "Internal error", 1011)]
+    assert len([event for event in logs if "log_failure" in event]) == 1
+
+
 def test_nobody_waits_for_a_disk_that_has_become_slow() -> None:
     desk = Desk()
     alice = desk.attach()
@@ -440,3 +456,72 @@ def test_a_read_behind_a_hole_shows_nothing_before_its_time() -> None:
     assert (late.text, late.told) == (b"9", [("missed", 9)])
     desk.console.written()
     assert late.text == b"9new"
+
+
+# ---------------------------------------------------------------------------------------------- how soon
+
+
+class Asked(FakeTranscript):
+    """Writes down how long each piece may wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow_to_write = True
+        self.patience: list[float] = []
+
+    def append(self, data: bytes, own: bool = False, within: float = 0.0) -> bool:
+        self.patience.append(within)
+        return super().append(data, own, within)
+
+
+def test_a_busy_console_is_shown_every_few_milliseconds() -> None:
+    desk = Desk(transcript=(transcript := Asked()))
+    desk.attach()
+    desk.console.received(b"at once")
+    desk.console.written()
+    desk.console.received(b"soon")
+    desk.clock.advance(PACE)
+    desk.console.received(b"at once")
+    desk.console.written()
+    desk.console.received(b"x" * AT_ONCE)
+    desk.console.received(b"more than is held back")
+    assert transcript.patience == [0, PACE, 0, PACE, 0]
+
+
+def test_an_echo_is_not_held_back() -> None:
+    desk = Desk(transcript=(transcript := Asked()))
+    client = desk.sit_down("alice")
+    client.attachment.typing = True
+    for pause in (0, ECHO):
+        client.attachment.write(b"x")
+        desk.clock.advance(pause)
+        desk.console.received(b"x")
+        desk.console.written()
+        desk.console.received(b"y")
+        desk.console.written()
+    assert transcript.patience == [0, 0, 0, PACE]
+
+
+def test_what_nobody_sees_can_wait_and_a_note_does_not() -> None:
+    desk = Desk(transcript=(transcript := Asked()))
+    desk.console.received(b"x")
+    desk.console.note("reset")
+    client = desk.attach()
+    desk.console.received(b"y")
+    desk.console.written()
+    assert client.text == b"x\r\n" + line("reset") + b"y"
+    client.attachment.leave()
+    desk.console.received(b"z")
+    assert transcript.patience == [UNSEEN, 0, 0, UNSEEN]
+
+
+def test_a_clock_that_was_set_back_holds_nothing_back() -> None:
+    desk = Desk(transcript=(transcript := Asked()))
+    now = [EPOCH]
+    desk.console._now = lambda: now[0]
+    desk.attach()
+    desk.console.received(b"x")
+    desk.console.written()
+    now[0] -= 3600
+    desk.console.received(b"y")
+    assert transcript.patience == [0, 0]

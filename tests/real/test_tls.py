@@ -85,8 +85,10 @@ def says(session: ClientConnection, text: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_renewal_under_an_open_session(tmp_path: Path) -> Any:
     place = Place(tmp_path)
+    place.daemon.token = TOKEN
     await place.daemon.start()
     try:
+        await place.daemon.holds(1)  # or what is typed goes nowhere
         before = await deferToThread(place.attach, "interact", None, TOKEN)
         await deferToThread(says, before, "before")
         place.renew("second.example")
