@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from hashlib import sha256
@@ -17,10 +18,12 @@ from typing import Any
 import pytest
 import pytest_twisted
 import treq
+import trustme
 import txaio
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool
 
@@ -229,9 +232,7 @@ async def test_fifty_reloads_leave_untouched_consoles_their_transport_and_their_
 
     def kept() -> str:
         """What does not concern the connection may change as it likes."""
-        more = dice.choice(
-            ["", 'reset_command = ["true"]', 'retry_max = "90s"', 'quiet_timeout = "1h"', 'linger = "5s"']
-        )
+        more = dice.choice(["", 'reset_command = ["true"]', 'retry_max = "90s"', 'quiet_timeout = "1h"'])
         return "".join(house.node(name, more) for name in names)
 
     def others() -> str:
@@ -252,10 +253,11 @@ async def test_fifty_reloads_leave_untouched_consoles_their_transport_and_their_
         return tables
 
     def tables() -> dict[str, str]:
+        blue = dice.choice(["0-1", "2-4"])
         return {
             "hub": f"ring = {dice.choice([4096, 65536])}\nmax_dials = {dice.choice([1, 4, 128])}",
             "transcript": f"max_size = {dice.choice([4096, 1 << 20])}\ncompress = {dice.choice(['true', 'false'])}",
-            "more": f'[tenants]\nblue = "k[{dice.choice(["0-1", "2-4"])}]"\n[limits]\nidle = "{dice.choice([30, 60])}s"',
+            "more": f'[tenants]\nblue = "k[{blue}]"\n[limits]\nidle = "{dice.choice([30, 60])}s"',
         }
 
     await house.start(kept(), others(), **tables())
@@ -489,10 +491,6 @@ async def test_a_listener_takes_the_port_of_the_one_that_it_replaces(house: Hous
 
 @pytest_twisted.ensureDeferred
 async def test_tls_takes_over_a_port(house: House) -> None:
-    import ssl
-
-    import trustme
-
     authority = trustme.CA()
     pair = authority.issue_cert("localhost")
     (house.home / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in pair.cert_chain_pems))
@@ -505,13 +503,12 @@ async def test_tls_takes_over_a_port(house: House) -> None:
     assert (await house.reload(demo("n1"), http="listen = []", more=tls)).settings == ("http", "tls")
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    from twisted.internet.threads import deferToThread
 
     def speak() -> bytes:
-        with socket.create_connection(("127.0.0.1", house.port), LIMIT) as plain:
-            with context.wrap_socket(plain, server_hostname="localhost") as line:
-                line.sendall(b"GET /console-operator/liveness HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                return line.recv(100)
+        plain = socket.create_connection(("127.0.0.1", house.port), LIMIT)
+        with context.wrap_socket(plain, server_hostname="localhost") as line:
+            line.sendall(b"GET /console-operator/liveness HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return line.recv(100)
 
     assert (await deferToThread(speak)).startswith(b"HTTP/1.1 204 ")
     assert viewer.state == viewer.STATE_OPEN
@@ -773,6 +770,10 @@ async def test_a_stop_in_the_middle_leaves_whole_transcripts(house: House) -> No
     del house.daemon
 
 
+def descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
 @pytest_twisted.ensureDeferred
 async def test_twenty_reloads_leave_nothing_behind(house: House) -> None:
     await house.start(house.node("n1"), demo("n2"))
@@ -781,11 +782,11 @@ async def test_twenty_reloads_leave_nothing_behind(house: House) -> None:
     for turn in range(20):
         await house.reload(house.node("n1"), demo(f"n{turn % 3 + 2}"), more=f"[limits]\nmessages = {turn + 1}")
         if turn == 9:
-            calls = len(reactor.getDelayedCalls()), len(reactor.getReaders()), len([*Path("/proc/self/fd").iterdir()])
+            calls = len(reactor.getDelayedCalls()), len(reactor.getReaders()), descriptors()
     assert calls is not None
 
     def settled() -> bool:
-        now = len(reactor.getDelayedCalls()), len(reactor.getReaders()), len([*Path("/proc/self/fd").iterdir()])
+        now = len(reactor.getDelayedCalls()), len(reactor.getReaders()), descriptors()
         return all(after <= before + 2 for after, before in zip(now, calls, strict=True))
 
     await eventually(settled, "the same number of calls, readers and descriptors")
