@@ -94,6 +94,10 @@ class Pipe:
 
     # The session calls these.
 
+    @property
+    def is_recorded(self) -> bool:
+        return self._console.input_record is not None
+
     def opened(self, session: Session) -> None:
         self._session = session
         self.send = session.send

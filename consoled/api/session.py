@@ -45,6 +45,10 @@ class Conversation(Protocol):
     def subprotocol(self) -> str | None:
         """The one that was chosen of those that the client offers; None: none."""
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether what is typed at the console is recorded.  The handshake says so: not every face has a place for it."""
+
     def opened(self, session: Session) -> None:
         """The WebSocket is open."""
 
@@ -133,8 +137,8 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
 
     # autobahn calls these.
 
-    def onConnect(self, request: object) -> str | None:
-        return self._conversation.subprotocol
+    def onConnect(self, request: object) -> tuple[str | None, dict[str, str]]:
+        return self._conversation.subprotocol, {"Consoled-Input": "recorded"} if self._conversation.is_recorded else {}
 
     def onOpen(self) -> None:
         # The HTTP channel had made itself the producer of this transport.

@@ -49,6 +49,10 @@ class Tail:
 
     # The session calls these.
 
+    @property
+    def is_recorded(self) -> bool:
+        return self._console.input_record is not None
+
     def opened(self, session: Session) -> None:
         self._session = session
         self.send = session.send

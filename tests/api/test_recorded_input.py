@@ -1,6 +1,9 @@
 """Whoever comes to type at a console that records its input is told so; and what a session does is audited."""
 
+import pytest
+
 from consoled.core.faults import NotRecorded
+from tests.api.cloud import Cloud
 from tests.api.world import World
 
 
@@ -25,6 +28,29 @@ def test_everyone_who_may_type_is_told(empty: World) -> None:
     client.send("root", "&W", b"x")
     assert record.kept == [("oscar", "192.0.2.7", b"root\n"), ("oscar", "192.0.2.7", b"x")]
     assert world.x1.heard == b"root\nx"
+
+
+@pytest.mark.parametrize(
+    ("path", "user"),
+    [
+        ("/console-operator/interact/x1", "oscar"),
+        ("/console-operator/tail/x1", "vera"),
+        ("/v1/consoles/x1/stream?mode=interact", "oscar"),
+    ],
+)
+def test_every_handshake_tells(empty: World, path: str, user: str) -> None:
+    for record, told in ((Record(), "recorded"), (None, None)):
+        world = empty.begin(console={"input_record": record})
+        answer = world.knock(path, user).response
+        assert answer is not None
+        assert answer.status_code == 101
+        assert answer.headers.get("Consoled-Input") == told
+
+
+def test_so_does_the_one_of_a_byte_pipe(cloud: Cloud) -> None:
+    for record, told in ((Record(), "recorded"), (None, None)):
+        cloud.x1.console.input_record = record
+        assert cloud.piped().response.headers.get("Consoled-Input") == told
 
 
 def test_elsewhere_nobody_is_told(world: World) -> None:

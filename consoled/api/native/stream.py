@@ -119,6 +119,10 @@ class Stream:
 
     # The session calls these.
 
+    @property
+    def is_recorded(self) -> bool:
+        return self._console.input_record is not None
+
     def opened(self, session: Session) -> None:
         console, is_typist = self._console, self._mode == "interact"
         self._session = session
