@@ -47,7 +47,7 @@ class Conversation(Protocol):
 
     @property
     def is_recorded(self) -> bool:
-        """Whether what is typed at the console is recorded.  The handshake says so: not every face has a place for it."""
+        """Whether what is typed at the console is recorded.  The handshake says so, since not every face can."""
 
     def opened(self, session: Session) -> None:
         """The WebSocket is open."""
