@@ -40,7 +40,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     waiting: _Count = 2000
     """Connections that have no session (yet), in all; beyond it, the one that has waited longest goes."""
-    waiting_each_address: _Count = 100
+    waiting_each_address: _Count = 1000
     """The same of one address (an IPv6 /64); more are refused."""
     connections_each_address: _Count = 5000
     """Connections with and without a session."""
