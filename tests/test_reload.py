@@ -21,6 +21,7 @@ import treq
 import trustme
 import txaio
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -760,8 +761,18 @@ async def test_a_stop_in_the_middle_leaves_whole_transcripts(house: House) -> No
     await house.start(demo("n[1-9]"), house.node("slow"))
     house.write(demo("n[5-60]"))
     outcome: list[Any] = []
+    middle: Deferred[None] = Deferred()
+    hub = house.daemon._hub
+    remove = hub.remove
+
+    def remove_first(name: str, why: str) -> Any:
+        if not middle.called:
+            middle.callback(None)
+        return remove(name, why)
+
+    hub.remove = remove_first
     reloading = house.daemon.reload().addBoth(outcome.append)
-    await eventually(lambda: len(house.daemon._hub) < 9, "the middle")
+    await middle.addTimeout(LIMIT, reactor)
     await house.daemon.stopService()
     await reloading
     for file in (house.home / "transcripts").glob("console.*"):

@@ -336,7 +336,8 @@ def crowd(world: World, count: int, host: str = ATTACKER.host) -> list[Client]:
     return [world.client(IPv4Address("TCP", host, 1000 + at)) for at in range(count)]
 
 
-def test_a_thousand_half_open_connections_of_one_address(world: World) -> None:
+def test_a_thousand_half_open_connections_of_one_address(empty: World) -> None:
+    world = empty.begin(limits={"waiting_each_address": 100})
     clients = crowd(world, 1000)
     assert sum(not client.socket.closed for client in clients) == 100
     for client in clients[100:]:
@@ -350,7 +351,8 @@ def test_a_thousand_half_open_connections_of_one_address(world: World) -> None:
     assert again.request(f"{BARE}/liveness").status == 204
 
 
-def test_an_ipv6_network_is_one_address(world: World) -> None:
+def test_an_ipv6_network_is_one_address(empty: World) -> None:
+    world = empty.begin(limits={"waiting_each_address": 100})
     clients = [world.client(IPv6Address("TCP", f"2001:db8::{at:x}", 1)) for at in range(1, 151)]
     assert sum(not client.socket.closed for client in clients) == 100
     assert not world.client(IPv6Address("TCP", "2001:db8:0:1::1", 1)).socket.closed

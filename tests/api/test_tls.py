@@ -44,7 +44,9 @@ def connect(empty: World, ca: trustme.CA, tmp_path: Path) -> Connect:
     contexts = Contexts(tls, empty.now)
     rule = CertificateRule(email="*@lab.example", user="{email}", roles=("operator",))
     checkers = [empty.tokens, Certificates([rule], ROLES, contexts.is_revoked)]
-    world = empty.begin(gate=Gate(checkers, ROLES, TenantTable(TENANTS), empty.audit, empty.now))
+    world = empty.begin(
+        gate=Gate(checkers, ROLES, TenantTable(TENANTS), empty.audit, empty.now), limits={"waiting_each_address": 100}
+    )
     entrance = Door(world.doors, secured(world.site, contexts, world.clock), is_tls=True)
 
     def connect(mine: trustme.LeafCert | None = None, peer: Any = PEER) -> Pipe:
