@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 
 from consoled.api.escapes import HELP, Command, Escapes
 from consoled.api.frames import Text, quiet_text, text_frame
-from consoled.api.tail import Recorder, Tail
+from consoled.api.seat import Recorder
+from consoled.api.tail import Tail
 from consoled.api.vigil import Visit
 from consoled.core.access import Verb
 from consoled.core.attachment import Client
@@ -45,7 +46,7 @@ class Interact(Tail):
 
     def _greet(self) -> None:
         self._say(f"Connection to console [{self._console.name}] opened")
-        if self._console.input_record is not None:
+        if self.is_recorded:
             self._say(f"Input to console [{self._console.name}] is recorded")
         self._console.keyboard.arrived(self._attachment)
         if self._console.down is not None:

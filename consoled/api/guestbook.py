@@ -12,7 +12,7 @@ from typing import Any
 
 from consoled.api.meters import Meters
 from consoled.api.proxies import Visitor
-from consoled.api.tail import Recorder
+from consoled.api.seat import Recorder
 from consoled.core.access import Audit, User, Verb
 from consoled.core.attachment import Attachment, Client
 

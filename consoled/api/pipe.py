@@ -13,10 +13,10 @@ from typing import Final, Literal
 import msgspec
 
 from consoled.api.frames import Raw
+from consoled.api.seat import Recorder, Seat
 from consoled.api.session import Session
-from consoled.api.tail import Recorder
 from consoled.api.vigil import Visit
-from consoled.core.attachment import Attachment, Client
+from consoled.core.attachment import Client
 from consoled.core.console import Console
 from consoled.core.faults import Fault, NodeNotReading
 from consoled.core.seams import Clock, Timer
@@ -49,7 +49,7 @@ def trouble(message: str) -> str:
         message = message[:-1]
 
 
-class Pipe:
+class Pipe(Seat):
     """One client at one machine's console."""
 
     def __init__(
@@ -70,11 +70,8 @@ class Pipe:
 
         `at` is where a replay begins (default: the head).
         """
+        super().__init__(console, client, record, visit)
         self.subprotocol = subprotocol
-        self._console = console
-        self._client = client
-        self._record = record
-        self._visit = visit
         self._clock = clock
         self._why_not = why_not
         self._failed = failed
@@ -87,23 +84,11 @@ class Pipe:
         """When it first took none of that."""
         self._timer: Timer | None = None
         """What is waited for: the link, or the next offer of input."""
-        self._session: Session
-        self._attachment: Attachment
-        self.send: Callable[[bytes], None]
-        """The session's own method: a frame goes straight to the wire."""
 
     # The session calls these.
 
-    @property
-    def is_recorded(self) -> bool:
-        return self._console.input_record is not None
-
     def opened(self, session: Session) -> None:
-        self._session = session
-        self.send = session.send
-        self._attachment = self._console.attach(self, Raw, self._client, at=self._at, interactive=self._interactive)
-        self._detached = self._record(self._attachment)
-        self._visit.begin(self.ended)
+        self._sit_down(session, Raw, at=self._at, interactive=self._interactive)
         if self._interactive:
             self._console.keyboard.arrived(self._attachment)
         self._attachment.pump()
@@ -122,19 +107,11 @@ class Pipe:
             self._waiting += payload
             self._offer()
 
-    def paused(self) -> None:
-        self._attachment.pause()
-
-    def resumed(self) -> None:
-        self._attachment.resume()
-
     def closed(self) -> None:
         self._state = "ending"
         self._waiting.clear()
         self._stop_timer()
-        self._visit.over()
-        self._attachment.leave()
-        self._detached()
+        super().closed()
 
     # The attachment and the console call these.
 
@@ -162,9 +139,6 @@ class Pipe:
 
     def finished(self) -> None:
         self._session.end(1000, "Remote connection closed")
-
-    def ended(self, why: str, code: int) -> None:
-        self._session.end(code, why)
 
     # Towards the node.
 

@@ -10,7 +10,6 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -24,12 +23,12 @@ from consoled.api.guestbook import Guestbook
 from consoled.api.native import shapes
 from consoled.api.native.consoles import details
 from consoled.api.native.routing import read_query
+from consoled.api.seat import Recorder, Seat
 from consoled.api.session import Session
-from consoled.api.tail import Recorder
 from consoled.api.upgrade import demand_upgrade
 from consoled.api.vigil import Vigil, Visit
 from consoled.core.access import Verb
-from consoled.core.attachment import Attachment, Client
+from consoled.core.attachment import Client
 from consoled.core.console import Console
 from consoled.core.faults import Fault
 from consoled.core.hub import Hub
@@ -84,7 +83,7 @@ async def _place(console: Console, query: shapes.StreamQuery) -> int:
     return query.offset
 
 
-class Stream:
+class Stream(Seat):
     """One client's session."""
 
     def __init__(
@@ -99,11 +98,8 @@ class Stream:
         own: bool,
         subprotocol: str | None,
     ) -> None:
+        super().__init__(console, client, record, visit)
         self.subprotocol = subprotocol
-        self._console = console
-        self._client = client
-        self._record = record
-        self._visit = visit
         self._mode = mode
         self._at = at
         self._flavour = Placed if own else placed_quiet
@@ -112,31 +108,19 @@ class Stream:
         """What has become of the link while the client did not read."""
         self._complaint = ""
         """What was last said of keystrokes that did not get through; said again only after some did."""
-        self._session: Session
-        self._attachment: Attachment
-        self.send: Callable[[bytes], None]
-        """The session's own method: a frame goes straight to the wire."""
 
     # The session calls these.
 
-    @property
-    def is_recorded(self) -> bool:
-        return self._console.input_record is not None
-
     def opened(self, session: Session) -> None:
         console, is_typist = self._console, self._mode == "interact"
-        self._session = session
-        self.send = session.send
-        self._attachment = console.attach(self, self._flavour, self._client, at=self._at, interactive=is_typist)
-        self._detached = self._record(self._attachment)
-        self._visit.begin(self.ended)
+        self._sit_down(session, self._flavour, at=self._at, interactive=is_typist)
         hello = shapes.Hello(
             console=console.name,
             mode=self._mode,
             offset=self._at,
             start=console.transcript.start,
             head=console.head,
-            recorded=console.input_record is not None,
+            recorded=self.is_recorded,
         )
         self._tell(hello)
         self._tell_link(console.link.status)
@@ -163,20 +147,12 @@ class Stream:
             self._offer(shapes.Error(message=str(fault)))
         self._tell_keyboard()
 
-    def paused(self) -> None:
-        self._attachment.pause()
-
     def resumed(self) -> None:
         if self._untold is not None:
             untold, self._untold = self._untold, None
             self._tell_link(untold)
         self._tell_keyboard()
-        self._attachment.resume()
-
-    def closed(self) -> None:
-        self._visit.over()
-        self._attachment.leave()
-        self._detached()
+        super().resumed()
 
     # The attachment and the console call these.
 
@@ -198,7 +174,7 @@ class Stream:
 
     def ended(self, why: str, code: int) -> None:
         self._tell(shapes.End(why=why))
-        self._session.end(code, why)
+        super().ended(why, code)
 
     # Towards the node.
 

@@ -28,7 +28,7 @@ from consoled.api.guestbook import Guestbook
 from consoled.api.native.routing import read_query
 from consoled.api.native.shapes import TranscriptQuery
 from consoled.api.refusals import refuse_for
-from consoled.api.tail import Recorder
+from consoled.api.seat import Recorder
 from consoled.api.vigil import Vigil, Visit
 from consoled.core.attachment import Attachment, Client
 from consoled.core.console import Console
