@@ -15,14 +15,14 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from consoled.core.seams import Clock, Timer
-from consoled.transcript.desk import Desk, InThread
+from consoled.transcript.desk import Desk
 from consoled.transcript.directory import Directory, DirectoryInUse
 from consoled.transcript.disk import Disk
 from consoled.transcript.reading import Reader, Unpacker
 from consoled.transcript.scribe import Scribe
 from consoled.transcript.segments import Files
 from consoled.transcript.settings import TranscriptSettings
-from consoled.transcript.threads import DiskThread, Readers, Worker
+from consoled.transcript.threads import DiskThread, InThread, Readers, Worker
 from consoled.transcript.transcript import Transcript
 from consoled.transcript.upkeep import Upkeep
 
@@ -55,20 +55,22 @@ class Archive:
         self._settings = settings
         self._clock = clock
         self._wall = wall
+        self._writer = writer
         self._keeper = keeper
         self._directory = Directory(disk, settings.directory.rstrip("/") or "/")
         self._upkeep = Upkeep(self._directory, settings, wall)
         self._unpacker = Unpacker(clock.seconds)
         self._scribe = Scribe(clock, writer, bound=settings.max_unwritten_total // 2, pressed=pressed)
-        self._desk = Desk(clock, self._scribe, Reader(disk, self._unpacker), in_thread,
+        self._desk = Desk(clock, wall, self._scribe, Reader(disk, self._unpacker), in_thread,
                           settings.max_unwritten, settings.max_unwritten_total)  # fmt: skip
+        self._desk.changed = self._look
         self._transcripts: dict[str, Transcript] = {}
         self._opening: dict[Transcript, None] = {}
         self._stuck: Timer | None = None
         self._next_upkeep: Timer | None = None
         self._upkeep_due = 0.0
         self._is_shut = False
-        """Whether the directory could not be written to at the last pass of upkeep."""
+        """Whether the directory could not be written to when it was last looked at."""
         self._ended: list[Callable[[], None]] = []
 
     @classmethod
@@ -157,6 +159,7 @@ class Archive:
     def close(self) -> Deferred[None]:
         """Close all transcripts and end the threads.  Fires within three seconds even if the disk hangs."""
         self._upkeep.stopping = True
+        self._desk.almanac.stop()
         for timer in (self._next_upkeep, self._stuck):
             if timer is not None and timer.active():
                 timer.cancel()
@@ -242,12 +245,20 @@ class Archive:
         held = [transcript.files for transcript in transcripts]
 
         def work() -> None:
-            self._is_shut = not os.access(self._directory.path, os.W_OK | os.X_OK)
+            self._see()
             self._upkeep.run(held)
             self._unpacker.sweep()
 
         if self._keeper.run(work, 0, self._kept):
             self._kept()
+
+    def _look(self) -> None:
+        """Transcripts cannot be written any more, or can again: see at once whether that is the directory's fault."""
+        self._writer.run(self._see, 0, lambda: None)
+
+    def _see(self) -> None:
+        """For a thread."""
+        self._is_shut = not os.access(self._directory.path, os.W_OK | os.X_OK)
 
     def _kept(self) -> None:
         for transcript in self._transcripts.values():

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from consoled.core.seams import Clock
+from consoled.transcript.almanac import Almanac
 from consoled.transcript.reading import Reader
 from consoled.transcript.scribe import Scribe
+from consoled.transcript.threads import InThread
 
 log = Logger()
-
-InThread = Callable[..., Deferred[Any]]
-"""`in_thread(function, *args)`: fires with what the function returns in a thread that may block."""
 
 
 class Desk:
     """Made by the archive, given to each transcript."""
 
     def __init__(
-        self, clock: Clock, scribe: Scribe, reader: Reader, in_thread: InThread, limit: int, total: int
+        self,
+        clock: Clock,
+        wall: Callable[[], float],
+        scribe: Scribe,
+        reader: Reader,
+        in_thread: InThread,
+        limit: int,
+        total: int,
     ) -> None:
         self.clock = clock
+        self.wall = wall
+        """Seconds since the epoch."""
         self.scribe = scribe
         self.reader = reader
         self.in_thread = in_thread
+        self.almanac = Almanac(clock, in_thread)
         self.limit = limit
         """How many unwritten bytes a console may keep in memory."""
         self.total = total
@@ -36,6 +43,8 @@ class Desk:
         """How many bytes never reached the disk."""
         self.troubled: dict[str, set[str]] = {}
         """What is the matter, and with which consoles."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when there is a reason that there was not before, and when one is gone."""
 
     def note(self, name: str, before: str, now: str, trouble: str | None) -> None:
         """The reason of a console's trouble has changed; empty if there is none.  Logs each reason's begin and end."""
@@ -44,7 +53,9 @@ class Desk:
             if not self.troubled[before]:
                 del self.troubled[before]
                 log.info("transcripts are written again, after: {reason}", reason=before)
+                self.changed()
         if now:
             if now not in self.troubled:
                 log.error("transcripts cannot be written and are tried every few seconds: {trouble}", trouble=trouble)
+                self.changed()
             self.troubled.setdefault(now, set()).add(name)

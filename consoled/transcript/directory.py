@@ -11,7 +11,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 
 from twisted.logger import Logger
@@ -37,6 +37,8 @@ class Segment:
     size: int
     mtime: float
     packed: bool = False
+    times: int = field(default=0, compare=False)
+    """The bytes of its side file, as far as that is known."""
 
 
 class Survey:
@@ -88,7 +90,10 @@ class Directory:
         self.disk = disk
         self.path = path
         self.survey: Survey | None = None
+        self.saving = Lock()
+        """Held by whoever writes into a side file of times."""
         self._index = f"{path}/.index"
+        self._times = f"{path}/.times"
         self._lock_path = f"{self._index}/{SPARE}lock"
         self._lock = -1
         self._identity = (-1, -1)
@@ -107,6 +112,17 @@ class Directory:
     def index(self, name: str) -> str:
         return f"{self._index}/{check_name(name)}"
 
+    def times(self, name: str, start: int) -> str:
+        """The side file of the segment that begins at `start`; see `time_file`."""
+        return f"{self._times}/{name}.{start:020d}"
+
+    def forget_times(self, name: str, start: int) -> None:
+        """The segment is gone.  Raises `OSError`."""
+        try:
+            self.disk.unlink(self.times(name, start))
+        except FileNotFoundError:
+            pass  # it never had one
+
     def spare(self, name: str) -> str:
         """Where the next version of something is written before it is renamed.  `name` must be ours alone."""
         return f"{self._index}/{SPARE}{name}"
@@ -118,6 +134,7 @@ class Directory:
         """
         self.disk.make_directory(self.path)
         self.disk.make_directory(self._index)
+        self.disk.make_directory(self._times)
         self._take_lock()
         identity = inode(self.disk.stat(self.path))
         if self.survey is None or identity != self._identity:
@@ -170,6 +187,11 @@ class Directory:
                 indexed.add(entry.name)
             elif entry.name != f"{SPARE}lock":  # a next version that never came to be
                 self.disk.unlink(f"{self._index}/{entry.name}")
+        times: dict[tuple[str, int], int] = {}
+        for entry in self.disk.listing(self._times, ""):
+            name, _, digits = entry.name.rpartition(".")
+            if digits.isdecimal():
+                times[name, int(digits)] = entry.size
         closed: dict[str, list[Segment]] = {}
         idle: dict[str, int] = {}
         plain = set()
@@ -183,10 +205,17 @@ class Directory:
                 packed.append((*found, entry))
             else:
                 plain.add(found[:2])
-                closed.setdefault(found[0], []).append(Segment(found[1], entry.size, entry.mtime))
+                known = times.pop(found[:2], 0)
+                closed.setdefault(found[0], []).append(Segment(found[1], entry.size, entry.mtime, times=known))
         for name, start, _, entry in packed:
             if (name, start) in plain:  # died between the rename and the unlink: the plain one is whole for certain
                 self.disk.unlink(f"{self.path}/{entry.name}")
             else:
-                closed.setdefault(name, []).append(Segment(start, entry.size, entry.mtime, packed=True))
+                known = times.pop((name, start), 0)
+                closed.setdefault(name, []).append(Segment(start, entry.size, entry.mtime, True, known))
+        for (name, start), size in times.items():
+            if name in idle and all(segment.start < start for segment in closed.get(name, ())):
+                idle[name] += size  # the active file's
+            else:  # its segment was removed by somebody
+                self.forget_times(name, start)
         return Survey(closed, idle)

@@ -9,6 +9,8 @@ from twisted.logger import Logger
 
 from consoled.transcript.index import Range
 from consoled.transcript.segments import Files
+from consoled.transcript.time_file import save
+from consoled.transcript.times import Knots
 
 log = Logger()
 
@@ -31,6 +33,8 @@ class Visit:
     """Whether to open what the path leads to now."""
     close: bool = False
     """Whether this is the last visit."""
+    times: Knots | None = None
+    """What is known of when the bytes came, and in no side file yet; with the last visit."""
     error: Exception | None = None
 
     @property
@@ -49,6 +53,7 @@ class Visit:
                     self._write()
             finally:
                 if self.close:
+                    self._save_times()
                     self.files.close(self.head)
         except OSError as error:
             self.error = error
@@ -66,6 +71,14 @@ class Visit:
             self.files.look()
         if self.data:
             self.files.write(self.at, b"".join(self.data), self.own)
+
+    def _save_times(self) -> None:
+        if self.times is not None and self.files.known:
+            try:
+                save(self.files, self.times)
+            except OSError as error:
+                name = self.files.name
+                log.warn("the last times of the transcript of {name} are lost: {error}", name=name, error=error)
 
 
 @dataclass(slots=True)

@@ -36,7 +36,7 @@ def surplus(holdings: Iterable[Holding], settings: TranscriptSettings, now: floa
             while over < len(closed) and now - closed[over].mtime > settings.keep_for:
                 over += 1
         gone += [(holding.name, segment) for segment in closed[:over]]
-        size = sum(segment.size for segment in closed[over:])
+        size = sum(map(_whole, closed[over:]))
         total += size + holding.active
         if size:
             noisiest.append((-size, holding.name, over, closed))
@@ -45,9 +45,14 @@ def surplus(holdings: Iterable[Holding], settings: TranscriptSettings, now: floa
         while total > settings.max_total and noisiest:
             size, name, first, closed = noisiest[0]
             gone.append((name, closed[first]))
-            total -= closed[first].size
+            total -= _whole(closed[first])
             if first + 1 < len(closed):
-                heapq.heapreplace(noisiest, (size + closed[first].size, name, first + 1, closed))
+                heapq.heapreplace(noisiest, (size + _whole(closed[first]), name, first + 1, closed))
             else:
                 heapq.heappop(noisiest)
     return gone
+
+
+def _whole(segment: Segment) -> int:
+    """Its bytes on disk, with those of its side file."""
+    return segment.size + segment.times

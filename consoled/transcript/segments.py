@@ -71,6 +71,8 @@ class Files:
         self.path = directory.active(name)
         self.view = View()
         self.marks_found: tuple[Range, ...] = ()
+        self.touched: float | None = None
+        """When something was last written into the active file before we found it, in seconds since the epoch."""
         self._disk = directory.disk
         self._index = Index(self._disk, directory.index(name), directory.spare(name))
         self.max_size = max_size
@@ -82,6 +84,8 @@ class Files:
         self._born = 0.0
         self._full = False
         self._marked = 0
+        self.times = 0
+        """The bytes of the active file's side file, as far as that is known."""
         self._changing = Lock()
 
     @property
@@ -194,13 +198,16 @@ class Files:
         if info.st_size != size:
             self._disk.close(fd)
             raise OSError(errno.EBUSY, "changed while it was being opened", self.path)
+        left = self.view.start if ours else start
         with self._changing:
             self.view = View(self._closed(survey), start, inode(info), shift, floor)
+        self._forget_times(left)
         survey.claim(self.name)
         self._survey = survey
         self._fd, self._end, self._born, self._full = fd, start + size, state.born, False
         self._marked = self._end
         self.marks_found = state.marks
+        self.touched = found.st_mtime if found and size and not known else None
 
     def _active(self, ours: bool) -> os.stat_result | None:
         """What the path of the active file leads to; whatever is not ours is put out of the way."""
@@ -253,6 +260,15 @@ class Files:
         if start is None or (closed and closed[-1].start >= start):
             start = self._end_of(closed[-1]) if closed else 0
         return start, start
+
+    def _forget_times(self, start: int) -> None:
+        """The active file that began at `start` may have been taken away: then its side file goes too."""
+        if start != self.view.start and all(segment.start != start for segment in self.view.closed):
+            self.times = 0
+            try:
+                self.directory.forget_times(self.name, start)
+            except OSError:
+                pass  # at the next start it is seen to belong to nothing
 
     def _closed(self, survey: Survey) -> tuple[Segment, ...]:
         return self.view.closed if survey is self._survey else survey.closed(self.name)
@@ -329,8 +345,10 @@ class Files:
         try:
             if before == 0:  # copied and truncated; what is in the file now is what we just wrote
                 self._index.append(f"start {self._end} {int(self._wall())}")
+                left = self.view.start
                 with self._changing:
                     self.view = replace(self.view, start=self._end)
+                self._forget_times(left)
                 self._born = self._wall()
                 log.warn("{path} was truncated by somebody; its stream goes on from there", path=self.path)
                 return True
@@ -379,7 +397,8 @@ class Files:
         if size and self._survey is not None:
             self._index.append(f"rotate {start} {following}")
             self._disk.rename(self.path, self.directory.segment(self.name, start))
-            self._add(self._survey, Segment(start, size, now))
+            self._add(self._survey, Segment(start, size, now, times=self.times))
+            self.times = 0
         notes = [f"lost {end} {following}"] if lost else []
         self._index.append(*notes, f"start {following} {int(now)}")
         if size:
@@ -392,6 +411,18 @@ class Files:
             self._drop()
         self._fd, self._end, self._born, self._full = fd, following, now, False
         self._index.prune(self.view.closed[0].start if self.view.closed else following, following)
+
+    # ------------------------------------------------------------------------------ called in a reader's thread
+
+    def timed(self, start: int, size: int) -> None:
+        """The side file of the segment that begins at `start` has `size` bytes now."""
+        with self._changing:
+            view = self.view
+            if start >= view.start:
+                self.times = size
+            else:
+                closed = tuple(replace(one, times=size) if one.start == start else one for one in view.closed)
+                self.view = replace(view, closed=closed)
 
     # ------------------------------------------------------------------------------- called in upkeep's thread
 

@@ -17,9 +17,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from consoled.core.marks import Marks
+from consoled.core.seams import Span
+from consoled.transcript.chronology import span
 from consoled.transcript.desk import Desk
 from consoled.transcript.errand import NoVisit, Visit
 from consoled.transcript.segments import Files
+from consoled.transcript.times import Knots, Times
 from consoled.transcript.unwritten import Unwritten
 
 log = Logger()
@@ -54,6 +57,7 @@ class Transcript:
         self._expected = False
         self._rotated = rotated
         self._unwritten = Unwritten()
+        self._times = Times()
         self._asked = True
         self._within = 0.0
         """In how many seconds after that the visit comes at the latest."""
@@ -96,6 +100,9 @@ class Transcript:
         if own:
             self.marks.add(unwritten.head, unwritten.head + size)
         if self._fits(size):
+            # While a visit is expected the bytes before these came just now.
+            if not self._expected and self._times.came(unwritten.head, self._desk.wall()):
+                self._desk.almanac.wait(self)
             unwritten.add(data, own)
             took = size
         else:
@@ -106,6 +113,8 @@ class Transcript:
         if not self._asked or within < self._within:
             self._ask(within)
         scribe.took(took, len(unwritten) > self._desk.limit // 2)
+        if within < 0:
+            scribe.hurry()
         self._expected = scribe.expects(self)
         return self._expected
 
@@ -126,6 +135,12 @@ class Transcript:
         written = self._unwritten.written
         tail = self._unwritten.before(before)
         return self._desk.in_thread(self._desk.reader.line_start, self.files, before, lines, written, tail)
+
+    def span(self, since: float, until: float) -> Deferred[Span]:
+        """Find the bytes that came at `since` or later and before `until`; see the seam."""
+        head, now = self.head, self._desk.wall()
+        recent = self._times.known(head, now)
+        return self._desk.in_thread(span, self.files, recent, head, since, until, now)
 
     def close(self) -> Deferred[None]:
         """Write what is pending and close the file.  Fires within three seconds even if the disk hangs."""
@@ -174,6 +189,21 @@ class Transcript:
         self._set_trouble("no answer from the disk", f"{self.files.path}: no answer from the disk")
         self._hand_out()
 
+    # ------------------------------------------------------------------------------------------ for the almanac
+
+    def take_times(self) -> Knots | None:
+        """The times of bytes that are in the files."""
+        if not self._numbered or self._closing is not None:
+            return None
+        return self._times.take(self._unwritten.written, self.head, self._desk.wall())
+
+    def times_saved(self, well: bool) -> bool:
+        """What was taken is in a side file, or could not be put there.  Whether there is more."""
+        if well:
+            return self._times.saved() and not self.gone.called
+        self._times.failed()
+        return not self.gone.called
+
     # ------------------------------------------------------------------------------------------- for the scribe
 
     def errand(self) -> Visit | NoVisit:
@@ -184,9 +214,9 @@ class Transcript:
         unwritten, look, reopen = self._unwritten, self._look, self._reopen
         self._look = self._reopen = False
         data, own = unwritten.pending()
-        return Visit(
-            self.files, self._settled, unwritten.written, unwritten.head, data, own, look, reopen, self.closing
-        )
+        times = self._times.known(self.head, self._desk.wall()) if self.closing and self._numbered else None
+        at, head = unwritten.written, unwritten.head
+        return Visit(self.files, self._settled, at, head, data, own, look, reopen, self.closing, times)
 
     def visited(self) -> None:
         """The bytes are in the file, or the disk has been waited for long enough."""
@@ -244,6 +274,8 @@ class Transcript:
             self.files.rebase(self._unwritten.written)
         else:
             self._unwritten.begin(self.files.head)
+            if self.files.touched is not None:
+                self._times.begin(self.files.head, self.files.touched, self._desk.wall())
             for start, stop in self.files.marks_found:
                 self.marks.add(start, stop)
         self.files.marks_found = ()

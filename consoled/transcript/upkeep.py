@@ -52,7 +52,7 @@ class Upkeep:
 
     def _remove(self, held: list[Files]) -> None:
         by_name = {files.name: files for files in held}
-        holdings = [Holding(files.name, files.view.closed, files.size) for files in held]
+        holdings = [Holding(files.name, files.view.closed, files.size + files.times) for files in held]
         survey = self._directory.survey
         if survey is not None:
             holdings += [Holding(*left) for left in survey.unclaimed() if left[0] not in by_name]
@@ -62,6 +62,7 @@ class Upkeep:
                 return
             try:
                 self._unlink(name, segment)
+                self._directory.forget_times(name, segment.start)
             except OSError as error:
                 refused = error
                 continue
@@ -115,4 +116,4 @@ class Upkeep:
         finally:
             self._disk.close(source)
         self._disk.rename(spare, self._directory.segment(name, segment.start, True))
-        return Segment(segment.start, size, segment.mtime, packed=True)
+        return Segment(segment.start, size, segment.mtime, True, segment.times)

@@ -66,6 +66,7 @@ def test_a_directory_that_cannot_be_made_is_no_reason_not_to_start(tmp_path):
     transcript = daemon.open(on_loss=lambda count: None)
     assert "Not a directory" in transcript.trouble
     assert (daemon.archive.troubled, transcript.head) == (1, 0)
+    assert daemon.archive.unready == "The directory of the transcripts cannot be written to", "and not only at upkeep"
     transcript.append(b"<started>\n", own=True)
     transcript.append(b"early words")
     daemon.clock.advance(5)
@@ -74,6 +75,7 @@ def test_a_directory_that_cannot_be_made_is_no_reason_not_to_start(tmp_path):
     daemon.clock.advance(5)
     daemon.turn()
     assert transcript.trouble is None
+    assert daemon.archive.unready is None
     assert (tmp_path / "file/d/console.x1").read_bytes() == b"<started>\nearly words"
     assert result_of(transcript.read(0, 99)) == (0, b"<started>\nearly words")
     daemon.end()
@@ -142,7 +144,9 @@ def test_one_budget_for_the_directory_counts_consoles_that_are_no_more(tmp_path)
     daemon.end()
     (tmp_path / "console.loud.1").write_bytes(b"z" * 100_000)  # logrotate's: not ours to count or remove
     (tmp_path / "other").write_bytes(b"z" * 100_000)
-    daemon = Daemon(tmp_path, max_size=4096, max_total=7 * 4096)
+    times = sum(file.stat().st_size for file in (tmp_path / ".times").iterdir())
+    assert 0 < times < 4096
+    daemon = Daemon(tmp_path, max_size=4096, max_total=7 * 4096 + times)
     daemon.start()
     loud, quiet = daemon.open("loud"), daemon.open("quiet")
     daemon.clock.advance(3)

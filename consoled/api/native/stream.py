@@ -22,6 +22,7 @@ from consoled.api.frames import Placed, placed_quiet, text_frame
 from consoled.api.guestbook import Guestbook
 from consoled.api.native import shapes
 from consoled.api.native.consoles import details
+from consoled.api.native.moments import ENDLESS, moment
 from consoled.api.native.routing import read_query
 from consoled.api.seat import Recorder, Seat
 from consoled.api.session import Session
@@ -71,10 +72,13 @@ def _subprotocol(request: Request) -> str | None:
 
 
 async def _place(console: Console, query: shapes.StreamQuery) -> int:
-    if query.offset is not None and query.lines is not None:
-        raise HttpRefusal(400, "lines: begin by lines or at an offset, not both")
+    if sum(value is not None for value in (query.offset, query.lines, query.since)) > 1:
+        raise HttpRefusal(400, "Begin at an offset, by lines, or from a time: not by more than one of these")
     if query.lines is not None:
         return await console.last_lines(query.lines)
+    if query.since is not None:
+        span = await console.transcript.span(moment("from", query.since), ENDLESS)
+        return min(span.begin, console.head)
     if query.offset is None:
         return console.head
     if query.offset > console.head:
@@ -232,4 +236,4 @@ class Stream(Seat):
             self._tell(event)
 
     def _tell(self, event: msgspec.Struct) -> None:
-        self.send(text_frame(msgspec.json.encode(event).decode()))
+        self._session.send(text_frame(msgspec.json.encode(event).decode()))

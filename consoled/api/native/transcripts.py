@@ -25,6 +25,7 @@ from consoled.api.answers import HttpRefusal
 from consoled.api.doors import seat
 from consoled.api.frames import Plain
 from consoled.api.guestbook import Guestbook
+from consoled.api.native.moments import ENDLESS, moment
 from consoled.api.native.routing import read_query
 from consoled.api.native.shapes import TranscriptQuery
 from consoled.api.refusals import refuse_for
@@ -35,6 +36,7 @@ from consoled.core.console import Console
 from consoled.core.hub import Hub
 from consoled.core.seams import Clock, Timer
 from consoled.core.status import Status
+from consoled.ledger import timestamp
 
 STALLED: Final = 120.0
 """Seconds without reading anything after which a client is given up."""
@@ -49,8 +51,12 @@ class Piece:
 
     begin: int
     end: int
-    is_range: bool
+    is_range: bool = False
     """Whether that is by a `Range` header, hence answered with 206."""
+    since: float | None = None
+    """When the first of it came, where that was asked for and is known, in seconds since the epoch."""
+    until: float | None = None
+    """By when the last of it had come."""
 
 
 class Transcripts:
@@ -68,9 +74,7 @@ class Transcripts:
         ticket = take_ticket(request)
         scope, console = await self._admission.admit(request, "tail", node, ticket)
         query = read_query(request, TranscriptQuery)
-        if query.since or query.to:
-            raise HttpRefusal(400, "from, to: the times of bytes are not kept; ask by lines or by a Range of offsets")
-        piece = await _piece(request, console, query.lines)
+        piece = await _piece(request, console, query)
         self._hub.find(console.name)  # it may have closed meanwhile
         self._hub.admit()
         seat(request, scope.user)
@@ -79,16 +83,19 @@ class Transcripts:
         return Download(request, console, piece, client, entry, visit, self._clock)
 
 
-async def _piece(request: Request, console: Console, lines: int | None) -> Piece:
+async def _piece(request: Request, console: Console, query: TranscriptQuery) -> Piece:
     values = request.requestHeaders.getRawHeaders(b"range") or []
-    if lines is not None:
-        if values:
-            raise HttpRefusal(400, "lines: ask by lines or by a Range, not both")
-        at = await console.last_lines(lines)
-        return Piece(at, console.head, False)
+    by_time = query.since is not None or query.to is not None
+    if sum((query.lines is not None, by_time, bool(values))) > 1:
+        raise HttpRefusal(400, "Ask by from and to, by lines, or by a Range: not by more than one of these")
+    if query.lines is not None:
+        at = await console.last_lines(query.lines)
+        return Piece(at, console.head)
+    if by_time:
+        return await _span(console, query)
     head = console.head
     if not values or not values[0].strip().lower().startswith(b"bytes"):
-        return Piece(min(console.transcript.start, head), head, False)  # an unknown unit is ignored (section 14.2)
+        return Piece(min(console.transcript.start, head), head)  # an unknown unit is ignored (section 14.2)
     found = _RANGE.fullmatch(values[0].decode("latin-1").strip()) if len(values) == 1 else None
     if found is None:
         raise _cannot(head, "Range: one range is wanted, as bytes=1000-1999, bytes=1000- or bytes=-500")
@@ -98,6 +105,16 @@ async def _piece(request: Request, console: Console, lines: int | None) -> Piece
     if begin >= end:
         raise _cannot(head, f"Range: the stream ends at {head}")
     return Piece(begin, end, True)
+
+
+async def _span(console: Console, query: TranscriptQuery) -> Piece:
+    since = 0.0 if query.since is None else moment("from", query.since)
+    until = ENDLESS if query.to is None else moment("to", query.to)
+    if until <= since:
+        raise HttpRefusal(400, "to: it must be later than from")
+    span = await console.transcript.span(since, until)
+    begin, end = min(span.begin, console.head), min(span.end, console.head)
+    return Piece(begin, end, since=span.since, until=span.until)
 
 
 def _cannot(head: int, message: str) -> HttpRefusal:
@@ -211,6 +228,9 @@ class Download:
         set_header(b"consoled-offset", b"%d" % self._at)
         if self._at > piece.begin:
             set_header(b"consoled-missed", b"%d" % (self._at - piece.begin))
+        for name, time in ((b"consoled-from", piece.since), (b"consoled-to", piece.until)):
+            if time is not None:
+                set_header(name, timestamp(time).encode())
         if piece.is_range:
             set_header(b"content-range", b"bytes %d-%d/%d" % (self._at, piece.end - 1, self._console.head))
 

@@ -88,7 +88,9 @@ def test_in_step_all_get_the_same_frame(world: World, monkeypatch: pytest.Monkey
         client.receive()
     for attachment in world.x1.clients:
         outlet: Any = attachment.outlet
+        attachment.pause()
         monkeypatch.setattr(outlet, "send", frames.append)
+        attachment.resume()
     world.x1.says(b"x" * 1000)
     assert len(frames) == 3
     assert frames[0] is frames[1] is frames[2]
@@ -127,6 +129,9 @@ def test_what_is_missing_is_told(empty: World) -> None:
         ("?offset=99999", "vera", 416),
         ("?offset=99999999999999999999", "vera", 400),
         ("?offset=1&lines=1", "vera", 400),
+        ("?offset=1&from=1", "vera", 400),
+        ("?from=yesterday", "vera", 400),
+        ("?from=2026-13-01T10:00Z", "vera", 400),
         ("?lines=x", "vera", 400),
         ("?own=perhaps", "vera", 400),
         ("?follow=1", "vera", 400),

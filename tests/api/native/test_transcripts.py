@@ -95,14 +95,55 @@ def test_lines(world: World, lines: int, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["?lines=-1", "?lines=1000001", "?lines=x", "?from=2026-01-01", "?to=now", "?own=1", "?lines=1&lines=2"]
+    "query",
+    [
+        *("?lines=-1", "?lines=1000001", "?lines=x", "?own=1", "?lines=1&lines=2"),
+        *("?from=2026-01-01", "?to=now", "?from=", "?from=2026-01-01T10:00", "?from=2026-13-01T10:00Z", "?from=-5"),
+        *("?to=0001-01-01T00:00%2B23:59", "?from=9e9", "?from=1e400", "?from=12345678901234567890", "?to=5%0A"),
+        *("?from=5&to=5", "?from=6&to=5", "?from=2026-01-01T10:00:61Z", "?from=2026-01-01T10:00%2B99:99"),
+    ],
 )
 def test_what_is_not_understood(world: World, query: str) -> None:
     assert get(world, query).status == 400
 
 
-def test_lines_of_a_range(world: World) -> None:
-    assert get(world, "?lines=1", "vera", ("Range", "bytes=0-1")).status == 400
+@pytest.mark.parametrize("query", ["?lines=1", "?from=1", "?to=9"])
+def test_a_range_and_something_else(world: World, query: str) -> None:
+    answer = get(world, query, "vera", ("Range", "bytes=0-1"))
+    assert (answer.status, "by a Range" in answer.json["message"]) == (400, True)
+
+
+def test_lines_of_a_time(world: World) -> None:
+    assert get(world, "?lines=1&from=5").status == 400
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "headers"),
+    [
+        ("?from=2026-11-21T23:50:00Z&to=2026-11-21T23:51:00Z", b"two\r\n", ("23:50:00.000Z", "23:50:00.000Z")),
+        ("?from=2026-11-22T00:50:00%2B01:00&to=2026-11-22t00:51%2B01:00", b"two\r\n", ("23:50:00.000Z",) * 2),
+        ("?from=2026-11-22T00:50:00+01:00", b"two\r\nthree\r\n", ("23:50:00.000Z", "23:59:00.500Z")),
+        ("?from=2026-11-21%2018:50-05:00", b"two\r\nthree\r\n", ("23:50:00.000Z", "23:59:00.500Z")),
+        ("?from=1795305540.5", b"three\r\n", ("23:59:00.500Z",) * 2),
+        ("?from=1795305540.500001", b"", None),
+        ("?to=1795305000", b"one\r\n", ("23:40:00.000Z",) * 2),
+        ("?from=99999999999", b"", None),
+        ("?from=0&to=1", b"", None),
+    ],
+)
+def test_times(empty: World, query: str, body: bytes, headers: tuple[str, str] | None) -> None:
+    world = empty.begin(kept=b"one\r\ntwo\r\nthree\r\n", noted=False)
+    world.x1.transcript.came = [(0, 1795304400.0), (5, 1795305000.0), (10, 1795305540.5)]
+    answer = get(world, query)
+    assert (answer.status, answer.body) == (200, body)
+    assert answer.headers["content-length"] == str(len(body))
+    found = answer.headers.get("consoled-from"), answer.headers.get("consoled-to")
+    assert found == (tuple(f"2026-11-21T{one}" for one in headers) if headers else (None, None))
+
+
+def test_who_may_ask_for_times(world: World) -> None:
+    assert get(world, "?from=1", "gina").status == 403
+    assert get(world, "?from=1", None).status == 401
 
 
 @pytest.mark.parametrize(("user", "status"), [(None, 401), ("gina", 403), ("bob", 200), ("lost", 403), ("nobody", 401)])
