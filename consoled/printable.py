@@ -20,6 +20,13 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() and char != "\\" else _spelled(char) for char in text)
 
 
+def plain(text: str) -> str:
+    """`text` with what a terminal would obey spelled out, but for lines and tabs."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else _spelled(one) for one in text)
+
+
 class PlainStream:
     """A text stream in front of `stream` that spells out what a terminal would obey, whoever wrote it.
 
@@ -31,7 +38,7 @@ class PlainStream:
 
     def write(self, text: str) -> None:
         """Lines and tabs stay as they are."""
-        self._stream.write("".join(one if one.isprintable() or one in "\n\t" else _spelled(one) for one in text))
+        self._stream.write(plain(text))
 
     def flush(self) -> None:
         self._stream.flush()

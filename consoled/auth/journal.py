@@ -1,20 +1,19 @@
-"""journald's own protocol: one datagram for each record, a line for each field.
+"""The audit in journald: a record becomes a datagram, with a field for each of its own.
 
-Used by `sinks`.  https://systemd.io/JOURNAL_NATIVE_PROTOCOL/ has the protocol; the form for values with line feeds in
-them is not needed, for the audit has none.
+Used by `sinks`; `consoled.journal` has the protocol.
 """
 
 from __future__ import annotations
 
 import re
-import socket
 from typing import Final
 
 import msgspec
 
+from consoled import journal
 from consoled.auth.audit import Record
-
-SOCKET: Final = "/run/systemd/journal/socket"
+from consoled.journal import SOCKET as SOCKET
+from consoled.journal import Journal
 
 PATIENCE: Final = 5.0
 """Seconds for a journald that does not read."""
@@ -23,25 +22,16 @@ _WARNING, _INFO = "4", "6"
 _AUTHPRIV = "10"
 
 
-class JournalPage:
+class JournalPage(Journal):
     """A socket towards journald; see `consoled.ledger.Page`."""
 
     def __init__(self, path: str) -> None:
         """Raises `OSError` if nobody listens there."""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._socket.settimeout(PATIENCE)
-        try:
-            self._socket.connect(path)
-        except OSError as error:
-            self._socket.close()
-            raise OSError(error.errno, f"{error.strerror} (is journald there?)", path) from None
+        super().__init__(path, PATIENCE)
 
     def write(self, line: bytes) -> None:
         """Send one datagram."""
-        self._socket.send(line)
-
-    def close(self) -> None:
-        self._socket.close()
+        self.send(line)
 
 
 def datagram(record: Record) -> bytes:
@@ -51,9 +41,9 @@ def datagram(record: Record) -> bytes:
         "PRIORITY": _WARNING if record["action"] in ("refused", "refusals-omitted", "records-lost") else _INFO,
         "SYSLOG_FACILITY": _AUTHPRIV,
         "SYSLOG_IDENTIFIER": "consoled",
-        **{f"CONSOLED_{_name(key)}": value for key, value in record.items()},
+        **{f"CONSOLED_{_name(key)}": str(value) for key, value in record.items()},
     }
-    return "".join(f"{name}={value}\n" for name, value in fields.items()).encode()
+    return journal.datagram(fields)
 
 
 def _name(key: str) -> str:
