@@ -17,7 +17,7 @@ from consoled.backends.settings import Surroundings
 from consoled.core.attachment import Attachment, Client
 from consoled.core.console import Console
 from consoled.core.marks import Marks
-from consoled.core.seams import Encoding, Flavour, Line, LineOwner
+from consoled.core.seams import Encoding, Flavour, Line, LineOwner, Span
 from consoled.core.status import Off, Parked, Status
 
 EPOCH = 1795304701.0
@@ -170,6 +170,8 @@ class FakeTranscript:
         self.late = False
         self.waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []
         self.closed = False
+        self.came: list[tuple[int, float]] = []
+        """When the bytes from an offset on came, in the order of both, if the test asks for it."""
 
     @property
     def head(self) -> int:
@@ -193,6 +195,9 @@ class FakeTranscript:
     def line_start(self, before: int, lines: int) -> Deferred[int]:
         assert lines > 0
         return self._soon(lambda: self._line_start(before, lines))
+
+    def span(self, since: float, until: float) -> Deferred[Span]:
+        return self._soon(lambda: self._span(since, until))
 
     def answer(self) -> None:
         """Let the oldest question that waits have its answer."""
@@ -224,6 +229,12 @@ class FakeTranscript:
         while end < at + limit and self.keeps(end):
             end += 1
         return at, bytes(self.everything[at - self.base : end - self.base])
+
+    def _span(self, since: float, until: float) -> Span:
+        inside = [time for _, time in self.came if since <= time < until]
+        begin = next((offset for offset, time in self.came if time >= since), self.head)
+        end = next((offset for offset, time in self.came if time >= until), self.head)
+        return Span(begin, end, inside[0] if inside else None, inside[-1] if inside else None)
 
     def _line_start(self, before: int, lines: int) -> int:
         at = before - self.base

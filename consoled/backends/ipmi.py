@@ -43,8 +43,10 @@ class IpmiSettings(ConsoleSettings, frozen=True, kw_only=True, tag="ipmi"):
 
     address: str
     """`"host"` or `"host:port"`; the port is 623 if none is given."""
-    user: str
+    user: str = ""
     """The BMC's user; 1 to 16 bytes."""
+    user_from: Secret | None = None
+    """Where that name is kept beside the password; then `user` is not used."""
     password: Secret
     """The user's password."""
     k_g: Secret | None = None
@@ -64,7 +66,7 @@ class IpmiSettings(ConsoleSettings, frozen=True, kw_only=True, tag="ipmi"):
         port = _address(self.address).port
         if self.program != "auto" and port > (highest := PROGRAMS[self.program].highest_port):
             raise ValueError(f"address: {self.program} cannot be told a port above {highest}")
-        if not 0 < len(self.user.encode()) <= 16 or "\0" in self.user:
+        if self.user_from is None and not _is_user(self.user):
             raise ValueError("user: must have 1 to 16 bytes, and no NUL character")
         for suite in self.cipher_suites:
             if suite not in SUITES:
@@ -95,35 +97,42 @@ class IpmiBackend:
 
     async def _dial(self, owner: LineOwner) -> Line:
         program, path = _find(self._settings.program, self._at.port)
-        answers = await self._answers(program, fresh=False)
+        login = await self._login(program, fresh=False)
         try:
-            return await self._climb(owner, program, path, answers)
+            return await self._climb(owner, program, path, *login)
         except LoginRefused:
             try:
-                newer = await self._answers(program, fresh=True)
+                newer = await self._login(program, fresh=True)
             except SecretUnavailable:
-                newer = answers
-            if newer == answers:
+                newer = login
+            if newer == login:
                 raise
-            return await self._climb(owner, program, path, newer)
+            return await self._climb(owner, program, path, *newer)
 
-    async def _answers(self, program: Program, fresh: bool) -> list[tuple[bytes, bytes]]:
-        """The program's prompts, and what to answer."""
+    async def _login(self, program: Program, fresh: bool) -> tuple[str, list[tuple[bytes, bytes]]]:
+        """The user; the program's prompts, and what to answer."""
+        user = self._settings.user
+        if self._settings.user_from is not None:
+            user = await self._secrets.fetch(self._settings.user_from, fresh)
+            if not _is_user(user):
+                raise Refused("the user's name has more than 16 bytes, or a NUL character in it")
         password: str = await self._secrets.fetch(self._settings.password, fresh)
         answers = [(program.password_prompt, _answer("password", password.encode()))]
         if self._settings.k_g is not None:
             k_g: str = await self._secrets.fetch(self._settings.k_g, fresh)
             _answer("k_g", k_g.encode())
             answers.append((program.k_g_prompt, program.k_g_answer(k_g.encode()) + b"\n"))
-        return answers
+        return user, answers
 
-    async def _climb(self, owner: LineOwner, program: Program, path: str, answers: list[tuple[bytes, bytes]]) -> Line:
+    async def _climb(
+        self, owner: LineOwner, program: Program, path: str, user: str, answers: list[tuple[bytes, bytes]]
+    ) -> Line:
         """Try one suite after the other."""
         settings = self._settings
         for suite in settings.cipher_suites:
             session = Session(
                 self._at,
-                settings.user,
+                user,
                 suite,
                 settings.privilege,
                 settings.workarounds,
@@ -177,6 +186,10 @@ class IpmiBackend:
 
 def _address(text: str) -> Address:
     return Address.parse(text if ":" in text and not text.endswith("]") else f"{text}:{PORT}")
+
+
+def _is_user(name: str) -> bool:
+    return 0 < len(name.encode()) <= 16 and "\0" not in name
 
 
 def _find(wanted: str, port: int) -> tuple[Program, str]:

@@ -66,11 +66,12 @@ class IpmiLine:
 
     # The process calls these.
 
-    def received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> bool:
         if self._usable:
             self._deliver(self._strainer.feed(data))
         elif not self._closing:
             self._converse(data)
+        return True
 
     def lost(self, why: str) -> None:
         self._stop_timer()

@@ -7,6 +7,7 @@ that a flood costs the processor little more than its two copies, in and out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -16,6 +17,7 @@ from zope.interface import implementer
 
 from consoled.backends.sluice import LARGE, sluice
 from consoled.core.seams import LineOwner
+from consoled.straight import Straight
 
 READ = 65536
 """The most bytes in one read, as Twisted has it."""
@@ -39,6 +41,8 @@ class TransportLine(Protocol):
         self.owner = owner
         self._full = False
         self._flooding = False
+        self._send: Callable[[bytes], None] | None = None
+        """The straight way, from the first keystroke on: at most consoles nobody types."""
 
     # Twisted calls these.
 
@@ -71,7 +75,9 @@ class TransportLine(Protocol):
     def write(self, data: bytes) -> bool:
         if self._full:
             return False
-        self.transport.write(data)
+        if self._send is None:
+            self._send = Straight(self.transport).write
+        self._send(data)
         return True
 
     def send_break(self) -> bool:
@@ -106,5 +112,5 @@ class TransportLine(Protocol):
     def let_go(self) -> None:
         """The transport is gone: forget it, and take nothing more."""
         self._full = True
-        self.transport = None
+        self.transport = self._send = None
         sluice.flooding.discard(self)

@@ -97,6 +97,7 @@ class SshLine(StreamLine):
         self._ssh.makeConnection(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
+        self.was_read(len(data))
         self._heard_at = self._clock.seconds()
         self._unanswered = 0
         self._ssh.dataReceived(data)

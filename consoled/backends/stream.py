@@ -15,6 +15,7 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from consoled.backends.gathering import gather, give_back, is_gathered
 from consoled.backends.line import TransportLine
 from consoled.backends.tls import TlsSettings, explain
 from consoled.core.seams import Line, LineOwner
@@ -73,16 +74,24 @@ class StreamLine(TransportLine):
 
     def deliver(self, data: bytes) -> None:
         """Hand output on, or keep it until the link can have it."""
-        if self.up:
-            self.owner.received(data)
-        else:
+        if not self.up:
             self._early += data
+            return
+        is_awaited = self.owner.received(data) or self._flooding
+        if is_awaited == is_gathered(self.transport):
+            (give_back if is_awaited else gather)(self.transport)
 
     def drop(self, error: Exception) -> None:
         """Give the connection up, in any state, for a reason of ours."""
         self._why = str(error)
         self._failed(Failure(error))
         self.abort()
+
+    # The link calls this.
+
+    def write(self, data: bytes) -> bool:
+        give_back(self.transport)  # somebody waits for the echo
+        return super().write(data)
 
     # Twisted calls these.
 

@@ -23,7 +23,7 @@ from consoled.core.feed import Feed
 from consoled.core.keyboard import Keyboard
 from consoled.core.ring import Ring
 from consoled.core.seams import Clock, Encoding, Flavour, InputRecord, Link, Outlet, Timer, Transcript
-from consoled.core.status import Closing, Off, Status, Up, Waiting
+from consoled.core.status import Closing, Off, Parked, Status, Up, Waiting
 from consoled.printable import printable
 
 RING = 256 * 1024
@@ -36,13 +36,20 @@ REMEMBERED = 4096
 
 PACE = 0.005
 """Seconds for which a console that has just shown something gathers what comes next."""
+PACE_EACH = 0.0002
+"""Seconds more for each client in step, so that a console that a crowd watches costs a few per cent of a processor,
+however many they are."""
+PACE_MOST = 0.05
+"""Seconds that it comes to at most: what is seen on a screen is still seen at once."""
 AT_ONCE = 16 * 1024
 """Bytes that are shown all the same."""
 ECHO = 0.25
 """Seconds after a keystroke in which nothing is held back."""
+NOW = -1.0
+"""For the transcript: less than no time."""
 ECHO_LIMIT = 10.0
 """Seconds after a keystroke in which what the node says may be its answer."""
-UNSEEN = 0.05
+UNSEEN = 0.01
 """Seconds for which bytes are gathered while nobody is there to see them."""
 
 _log = Logger()
@@ -52,6 +59,10 @@ class Console:
     """A node's console as everybody shares it."""
 
     link: Link
+    # What hardly any console ever has is not in each: with up to 30 attributes, objects share the keys of their
+    # dictionaries, which otherwise take a kilobyte more.
+    _resetting = False
+    _hang_up: Timer | None = None
 
     def __init__(
         self,
@@ -80,7 +91,7 @@ class Console:
         self.head = transcript.head
         """The offset after the newest byte that clients may see: it is on the disk, if that can be helped."""
         self.attachments: dict[Attachment, None] = {}
-        self.keyboard = Keyboard(name, self.attachments, lambda: strftime("%m-%d %H:%M", gmtime(now())))
+        self.keyboard = Keyboard(name, self.attachments, lambda: strftime("%m-%d %H:%M", gmtime(now())), clock)
         self.tag = tag
         self.kind = kind
         self.began = transcript.head
@@ -99,8 +110,6 @@ class Console:
         self._linger = linger
         self._numbers = count(1)
         self._reset = reset
-        self._resetting = False
-        self._hang_up: Timer | None = None
         self._feeds: dict[Flavour, Feed] = {}
         self._unshown: list[tuple[bytes, bool]] = []
         """What came since then, and whether it is a line of our own."""
@@ -120,6 +129,8 @@ class Console:
     def open(self) -> None:
         """Begin to hold the console."""
         self.note("log opened")
+        if isinstance(self.link.status, Parked):
+            self.note(f"still parked by <{self.link.status.by}>")
         if not self._on_demand:
             self.link.open()
 
@@ -172,10 +183,11 @@ class Console:
 
     # ------------------------------------------------------------------------------------------- the link calls these
 
-    def received(self, data: bytes) -> None:
-        """The node said `data`."""
+    def received(self, data: bytes) -> bool:
+        """The node said `data`.  Whether any client is there to see it."""
         self.last_output = now = self._now()
         self._publish(data, False, self._patience(now) if self.attachments else UNSEEN)
+        return bool(self.attachments)
 
     def changed(self, status: Status) -> None:
         """The link's state is now `status`: tell the stream if the node came or went."""
@@ -220,9 +232,12 @@ class Console:
 
     def _patience(self, now: float) -> float:
         """How many seconds what comes now may be gathered, clients being there."""
-        just_shown = 0 <= now - self._shown_at < PACE  # false as well when the clock was set back
-        just_typed = 0 <= now - self._typed_at < ECHO
-        return PACE if just_shown and not just_typed and self.ring.head - self.head < AT_ONCE else 0.0
+        # Of two times, one before the other unless the clock was set back.
+        if 0 <= now - self._typed_at < ECHO:
+            return NOW
+        pace = min(PACE + PACE_EACH * sum(len(feed.members) for feed in self._feeds.values()), PACE_MOST)
+        just_shown = 0 <= now - self._shown_at < pace
+        return pace if just_shown and self.ring.head - self.head < AT_ONCE else 0.0
 
     def _publish(self, data: bytes, own: bool, within: float = 0.0) -> None:
         # The ring is second, since the transcript may show what came before.
@@ -248,9 +263,11 @@ class Console:
             waited, self._awaited = now - self._awaited, -inf
             if 0 <= waited < ECHO_LIMIT:
                 self._echoed(waited)
-        for own, pieces in groupby(unshown, key=itemgetter(1)):
+        if len(unshown) > 1:
             # What came in one turn goes out together.
-            stretch = b"".join(data for data, _ in pieces)
+            stretches = groupby(unshown, key=itemgetter(1))
+            unshown = [(b"".join(data for data, _ in pieces), own) for own, pieces in stretches]
+        for stretch, own in unshown:
             for at in range(0, len(stretch), CHUNK):
                 data, offset = stretch[at : at + CHUNK], self.head
                 self.head += len(data)

@@ -11,6 +11,7 @@ Everything here runs in the reactor's thread.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -37,8 +38,8 @@ class HeldElsewhere(Refused):
 class LineOwner(Protocol):
     """Who a `Line` reports to.  Called by backends, implemented by the link."""
 
-    def received(self, data: bytes) -> None:
-        """The node said `data` (never empty)."""
+    def received(self, data: bytes) -> bool:
+        """The node said `data` (never empty).  Whether somebody is there to see it: else the next may come late."""
 
     def lost(self, why: str) -> None:
         """The line is gone, whoever ended it.  Called once; nothing is called after it."""
@@ -122,13 +123,26 @@ class Link(Protocol):
 class LinkOwner(Protocol):
     """Who a link reports to.  Called by the link, implemented by `Console`."""
 
-    def received(self, data: bytes) -> None: ...
+    def received(self, data: bytes) -> bool:
+        """As `LineOwner.received`."""
 
     def changed(self, status: Status) -> None:
         """The link's state is now `status`."""
 
 
 # ---------------------------------------------------------------------------------------------- towards the disk
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The bytes `[begin, end)` of a stream, and when they came, in seconds since the epoch."""
+
+    begin: int
+    end: int
+    since: float | None
+    """No byte of it came before that; None: not known, or there is none."""
+    until: float | None
+    """None came after that; None: there is none."""
 
 
 class Transcript(Protocol):
@@ -158,8 +172,9 @@ class Transcript(Protocol):
 
         Returns at once.  True: before the reactor's turn ends, or `within` so many seconds, `Console.written` is
         called, when the file has them, or when the disk has been waited for long enough; clients get them then.
-        False: the disk is slow or failing, and nobody should wait for it; the bytes follow as soon as it lets them
-        in, and what does not fit into the bounded queue is counted as lost.
+        False: nobody should wait for the disk.  It has them already, as it may if `within` is less than 0: somebody
+        waits for the echo of a key.  Or it is slow or failing; then the bytes follow as soon as it lets them in, and
+        what does not fit into the bounded queue is counted as lost.
         """
 
     def read(self, offset: int, limit: int) -> Deferred[tuple[int, bytes]]:
@@ -174,6 +189,13 @@ class Transcript(Protocol):
 
         The bytes looked at are `[start, before)`.  With fewer line feeds than that it is `start`.  The last N lines of
         a stream that ends at `head` therefore begin at `line_start(head - 1, N)`, whether or not it ends with LF.
+        """
+
+    def span(self, since: float, until: float) -> Deferred[Span]:
+        """Find the bytes that came at `since` or later and before `until`, both in seconds since the epoch.
+
+        Fires with the shortest run of the stream that is known to have all of them.  It may have others at both its
+        ends: what came in the same ten seconds, or where hardly anything is known of times, more.
         """
 
     def close(self) -> Deferred[None]:

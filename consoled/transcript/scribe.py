@@ -124,7 +124,7 @@ class Scribe:
 
     def ask(self, author: Author, within: float = 0.0) -> None:
         """Visit `author` in this turn, or `within` so many seconds.  Once is enough."""
-        if not within:
+        if within <= 0:
             self._gathered.pop(author, None)
             self._dirty[author] = None
             self._arrange()
@@ -156,6 +156,11 @@ class Scribe:
             self._relief = self._clock.callLater(HUNG, self._relieve, True)
             self._pressed(True)
 
+    def hurry(self) -> None:
+        """Visit whoever asked for this turn now, if the thread is free: somebody waits for the echo of a key."""
+        if not self._behind:
+            self._visit()
+
     def press(self) -> None:
         """Visit whoever asked now, if the thread is free: the room in memory is needed."""
         if not self._behind:
@@ -180,8 +185,12 @@ class Scribe:
             if timer is not None and timer.active():
                 timer.cancel()
         self._timers = {}
+        self._turn = self._gathering = None
         self._stopping = True
-        if not self._busy:
+        self._dirty.update(self._gathered)
+        self._gathered.clear()
+        self._visit()
+        if not (self._busy or self._dirty or self._openings):
             self._worker.stop()
 
     def _arrange(self) -> None:

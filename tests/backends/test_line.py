@@ -10,6 +10,7 @@ from twisted.internet.testing import StringTransport
 from consoled.backends.line import FLOOD, READ, TransportLine
 from consoled.backends.sluice import LARGE, sluice
 from tests.backends.stream_fakes import Owner
+from tests.test_straight import FULL, connection
 
 
 class Transport(StringTransport):
@@ -71,3 +72,43 @@ def test_a_line_that_ends_behind_the_sluice_is_forgotten() -> None:
     line.connectionLost()
     sluice.turn(False)
     assert transport.producerState == "paused"
+
+
+def test_keystrokes_go_straight_to_the_node_and_behind_what_it_has_not_read() -> None:
+    line = TransportLine(Owner())
+    transport, kernel, reactor = connection(line)
+    line.makeConnection(transport)
+    assert line.write(b"ls\n")
+    assert kernel.taken == b"ls\n"
+    assert not reactor.writers
+    kernel.room = [FULL, 2]
+    assert line.write(b"cat ")
+    assert line.write(b"x\n")
+    assert kernel.taken == b"ls\n"
+    while reactor.writers:
+        reactor.turn(transport)
+    assert kernel.taken == b"ls\ncat x\n"
+
+
+def test_a_node_that_does_not_read_gets_no_more_than_its_transport_likes() -> None:
+    line = TransportLine(Owner())
+    transport, kernel, reactor = connection(line)
+    line.makeConnection(transport)
+    kernel.room = [FULL] * 3
+    assert line.write(bytes(READ))
+    assert line.write(b"one more")
+    assert not line.write(b"refused")
+    while reactor.writers:
+        reactor.turn(transport)
+    assert line.write(b"taken")
+    assert kernel.taken == bytes(READ) + b"one moretaken"
+
+
+def test_a_node_that_is_gone_takes_nothing() -> None:
+    line = TransportLine(Owner())
+    transport, kernel, _ = connection(line)
+    line.makeConnection(transport)
+    assert line.write(b"x")
+    line.connectionLost()
+    assert not line.write(b"y")
+    assert kernel.taken == b"x"

@@ -11,10 +11,10 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import capturedLogs
 
 from consoled.core.attachment import CHUNK
-from consoled.core.console import AT_ONCE, ECHO, PACE, REMEMBERED, RESTING, UNSEEN
+from consoled.core.console import AT_ONCE, ECHO, NOW, PACE, PACE_EACH, PACE_MOST, REMEMBERED, RESTING, UNSEEN
 from consoled.core.faults import LinkDown, NoReset, ReadOnly
 from consoled.core.status import Closing, Dialing, Off, Up, Waiting
-from tests.fakes import EPOCH, Desk, FakeTranscript, Plain, Raw, result
+from tests.fakes import EPOCH, Desk, FakeOutlet, FakeTranscript, Plain, Raw, result
 
 AT = b" at 2026-11-21 23:45:01 UTC.\r\n"
 
@@ -406,12 +406,12 @@ def test_a_client_that_is_to_read_no_further_reads_so_far() -> None:
 
 def test_a_client_whose_sending_is_an_accident_is_let_go_and_disturbs_nobody() -> None:
     desk = Desk()
-    before, broken, after = desk.attach(), desk.attach(), desk.attach()
 
-    def send(frame: bytes) -> None:
-        raise RuntimeError("an accident")
+    class Broken(FakeOutlet):
+        def send(self, frame: bytes) -> None:
+            raise RuntimeError("an accident")
 
-    broken.send = send  # type: ignore[method-assign]
+    before, broken, after = desk.attach(), desk.attach(outlet=Broken()), desk.attach()
     with capturedLogs() as logs:
         desk.console.received(b"one")
         desk.console.received(b"two")
@@ -480,12 +480,28 @@ def test_a_busy_console_is_shown_every_few_milliseconds() -> None:
     desk.console.received(b"at once")
     desk.console.written()
     desk.console.received(b"soon")
-    desk.clock.advance(PACE)
+    desk.clock.advance(PACE + 2 * PACE_EACH)
     desk.console.received(b"at once")
     desk.console.written()
     desk.console.received(b"x" * AT_ONCE)
     desk.console.received(b"more than is held back")
-    assert transcript.patience == [0, PACE, 0, PACE, 0]
+    assert transcript.patience == [0, PACE + PACE_EACH, 0, PACE + PACE_EACH, 0]
+
+
+@pytest.mark.parametrize(("crowd", "pace"), [(100, PACE + 100 * PACE_EACH), (1000, PACE_MOST)])
+def test_a_console_that_a_crowd_watches_is_shown_less_often_but_at_once_after_a_pause(crowd: int, pace: float) -> None:
+    desk = Desk(transcript=(transcript := Asked()))
+    for _ in range(crowd):
+        desk.attach()
+    behind = desk.attach()
+    behind.attachment.pause()
+    for pause in (0, 0.9 * pace, 1.1 * pace):
+        desk.clock.advance(pause)
+        desk.console.received(b"x")
+        if pause != 0.9 * pace:
+            desk.console.written()
+    assert transcript.patience == [0, pytest.approx(pace), 0]
+    assert len(desk.console.attachments) == crowd + 1
 
 
 def test_an_echo_is_not_held_back() -> None:
@@ -499,7 +515,7 @@ def test_an_echo_is_not_held_back() -> None:
         desk.console.written()
         desk.console.received(b"y")
         desk.console.written()
-    assert transcript.patience == [0, 0, 0, PACE]
+    assert transcript.patience == [NOW, NOW, 0, PACE + PACE_EACH]
 
 
 def test_what_nobody_sees_can_wait_and_a_note_does_not() -> None:

@@ -177,3 +177,47 @@ def test_the_pressure_ends_with_the_daemon(daemon, told):
     daemon.archive.close()
     daemon.clock.advance(3)
     assert told.pressure == [True, False]
+
+
+def test_the_echo_of_a_key_is_in_the_file_when_append_comes_back(daemon, told):
+    one, two = opened(daemon, told, "x1"), opened(daemon, told, "x2")
+    two.append(b"b", within=0.05)
+    assert not one.append(b"a", within=-1.0)
+    assert (active(daemon), active(daemon, "x2"), told.written) == (b"a", b"", [])
+    one.append(b"b")
+    assert not one.append(b"c", within=-1.0)
+    assert (active(daemon), told.written) == (b"abc", ["x1"])
+
+
+def test_the_echo_does_not_wait_for_a_disk_that_hangs(daemon, told):
+    one = opened(daemon, told, "x1")
+    daemon.writer.held = True
+    one.append(b"a")
+    daemon.turn()
+    daemon.writer.patience.clear()
+    assert not one.append(b"b", within=-1.0)
+    assert daemon.writer.patience == []
+    daemon.writer.release()
+    daemon.turn()
+    assert active(daemon) == b"ab"
+
+
+def test_what_is_asked_for_at_the_end_is_done_before_it(daemon, told):
+    one = opened(daemon, told, "x1")
+    one.append(b"a", within=0.05)
+    daemon.archive._scribe.stop()
+    assert (active(daemon), daemon.writer.stopped) == (b"a", True)
+    assert not daemon.archive._scribe._dirty
+
+
+def test_what_was_under_way_at_the_end_does_not_keep_the_thread(daemon, told):
+    one = opened(daemon, told, "x1")
+    daemon.writer.held = True
+    one.append(b"a")
+    daemon.turn()
+    one.append(b"b")
+    daemon.archive._scribe.stop()
+    assert not daemon.writer.stopped
+    daemon.writer.release()
+    daemon.turn()
+    assert (active(daemon), daemon.writer.stopped) == (b"ab", True)
