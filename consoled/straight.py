@@ -2,7 +2,7 @@
 
 `transport.write` never sends.  It queues, asks epoll for the socket, sends in the reactor's next turn and tells epoll
 to forget it again: 10 to 20 us for each client, where the kernel takes a short frame in 2 to 5 us if asked at once.
-Sessions (`api.session`) write their frames this way, and lines (`backends.line`) may write keystrokes.
+Sessions (`api.session`) write their frames this way, and lines (`backends.line`) write keystrokes.
 
 It changes no order and no limit, because it is a shortcut past an *empty* buffer only.  What the kernel does not take
 goes to `transport.write`, and so does all that follows until the transport has got rid of that.  So the transport still
@@ -38,18 +38,19 @@ class Straight:
     write: Callable[[bytes], None]
     """Send the bytes now, or as soon as the transport can."""
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: Any, queued: Callable[[], None] = lambda: None) -> None:
+        """`queued` is called whenever bytes could not go straight, and wait in the transport now."""
         self._tcp: Any = None
-        self.write = transport.write
+        self.write = _queueing(transport.write, queued)
         transport = _beneath(transport)
         over_tls = isinstance(transport, TLSMemoryBIOProtocol)
         tcp = _beneath(transport.transport) if over_tls else transport
         if not isinstance(tcp, Connection) or tcp.TLS or not hasattr(tcp, "_tempDataLen"):
             return
         if not over_tls:
-            self.write = _plain(tcp)
+            self.write = _plain(tcp, queued)
         elif hasattr(transport, "_appSendBuffer") and hasattr(getattr(transport, "_aggregator", None), "_buffer"):
-            self.write = _encrypted(transport, _plain(tcp))
+            self.write = _encrypted(transport, _plain(tcp, queued), queued)
         self._tcp = tcp
         tcp.SEND_LIMIT = _AT_ONCE
 
@@ -66,23 +67,33 @@ def _beneath(transport: Any) -> Any:
     return getattr(transport, "__dict__", {}).get("beneath", transport)
 
 
-def _plain(tcp: Any) -> Callable[[bytes], None]:
-    send = tcp.socket.send
-
+def _queueing(queue: Callable[[bytes], None], queued: Callable[[], None]) -> Callable[[bytes], None]:
     def write(data: bytes) -> None:
-        sent = 0
-        if not (tcp.dataBuffer or tcp._tempDataLen):
-            try:
-                sent = send(data)
-            except OSError:
-                pass  # full, or broken: the transport will see
-        if sent < len(data):
-            tcp.write(data[sent:])
+        queue(data)
+        queued()
 
     return write
 
 
-def _encrypted(tls: Any, send: Callable[[bytes], None]) -> Callable[[bytes], None]:
+def _plain(tcp: Any, queued: Callable[[], None]) -> Callable[[bytes], None]:
+    send = tcp.socket.send
+
+    def write(data: bytes) -> None:
+        if not (tcp.dataBuffer or tcp._tempDataLen):
+            try:
+                sent = send(data)
+            except OSError:
+                sent = 0  # full, or broken: the transport will see
+            if sent == len(data):
+                return
+            data = data[sent:]
+        tcp.write(data)
+        queued()
+
+    return write
+
+
+def _encrypted(tls: Any, send: Callable[[bytes], None], queued: Callable[[], None]) -> Callable[[bytes], None]:
     """Twisted gathers, encrypts in a later turn and queues; here the records are made and sent at once."""
     connection, gathered = tls.getHandle(), tls._aggregator._buffer
 
@@ -100,5 +111,6 @@ def _encrypted(tls: Any, send: Callable[[bytes], None]) -> Callable[[bytes], Non
                 send(b"".join(records))
         if sent < len(data):
             tls.write(data[sent:])
+            queued()
 
     return write

@@ -189,10 +189,29 @@ def test_wrappers_are_passed_by_and_other_transports_keep_their_own_way() -> Non
     assert kernel.taken == b"hello"
     upgraded, _, _ = connection()
     upgraded.TLS = True
-    assert Straight(upgraded).write == upgraded.write
     strange, _, _ = connection()
     del strange._tempDataLen
-    assert Straight(strange).write == strange.write
+    for own in (upgraded, strange):
+        written: list[bytes] = []
+        own.write = written.append  # type: ignore[method-assign]
+        Straight(own).write(b"hello")
+        assert written == [b"hello"]
+
+
+def test_it_says_when_bytes_have_to_wait() -> None:
+    transport, kernel, _ = connection()
+    queued: list[int] = []
+    way = Straight(transport, lambda: queued.append(way.waiting))
+    way.write(b"straight")
+    assert queued == []
+    kernel.room = [3, FULL]
+    way.write(b"hello ")
+    assert queued == [3]
+    way.write(b"world")
+    assert queued == [3, 8]
+    strange = Straight(StringTransport(), lambda: queued.append(0))
+    strange.write(b"hello")
+    assert queued == [3, 8, 0], "nobody knows what waits there"
 
 
 # ------------------------------------------------------------------------------------------------------ TLS
@@ -311,4 +330,20 @@ def test_tls_over_a_wrapper_is_sent_at_once_too(secured: Secured) -> None:
 
 def test_tls_of_another_twisted_keeps_its_own_way(secured: Secured) -> None:
     del secured.tls._appSendBuffer
-    assert Straight(secured.tls).write == secured.tls.write
+    written: list[bytes] = []
+    secured.tls.write = written.append
+    Straight(secured.tls).write(b"hello")
+    assert written == [b"hello"]
+
+
+def test_tls_says_when_bytes_have_to_wait(secured: Secured) -> None:
+    queued: list[str] = []
+    write = Straight(secured.tls, lambda: queued.append("queued")).write
+    write(b"straight")
+    assert queued == []
+    secured.kernel.room = [5, FULL]
+    write(b"one ")
+    assert queued == ["queued"]
+    secured.tls.write(b"gathered")
+    write(b"two")
+    assert queued == ["queued"] * 2

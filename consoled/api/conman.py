@@ -117,7 +117,7 @@ class Interact(Tail):
     def _offer(self, frame: bytes) -> None:
         """Send what is no part of the stream, but not to a client that does not read: it would pile up."""
         if not self._session.full:
-            self.send(frame)
+            self._session.send(frame)
 
     # ------------------------------------------------------------------------------------------- the commands
 
@@ -130,7 +130,7 @@ class Interact(Tail):
         self._offer(text_frame(f"\r\nSupported ConMan Escape Sequences:\r\n{rows}"))
 
     def _close(self) -> None:
-        self.send(text_frame("&."))
+        self._session.send(text_frame("&."))
         self._say(f"Connection to console [{self._console.name}] closed")
         self._session.end(1000, "closed")
 
@@ -215,8 +215,9 @@ class Interact(Tail):
                 state = f"{word(status)} since {_utc(since)}"
             case Parked(since=since, by=by):
                 state = f"parked by {by} since {_utc(since)}"
-            case Waiting(until=until, why=why):
-                state = f"down ({why}), next attempt at {_utc(until)}"
+            case Waiting(until=until, why=why, since=since):
+                when = f" since {_utc(since)}" if since is not None else ""
+                state = f"down{when} ({why}), next attempt at {_utc(until)}"
             case _:
                 state = "off"
         note = f" ({console.link.note})" if console.link.note else ""

@@ -25,8 +25,8 @@ class Bucket:
 
     def take(self, count: float = 1) -> float:
         """Take `count` out, also those that are not there yet.  Returns the seconds until none is owed."""
-        self._left = self.left - count
-        return max(0.0, -self._left / self._rate)
+        self._left = left = self.left - count
+        return 0.0 if left >= 0 else -left / self._rate
 
     @property
     def left(self) -> float:

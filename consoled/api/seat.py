@@ -32,14 +32,14 @@ class Seat:
         self._session: Session
         self._attachment: Attachment
         self.send: Callable[[bytes], None]
-        """The session's own method: a frame goes straight to the wire."""
+        """The session's `pour`: a frame of the stream goes straight to the wire."""
 
     def _sit_down(
         self, session: Session, flavour: Flavour, *, at: int | None, until: int | None = None, interactive: bool
     ) -> None:
         """Attach the client of `session`; nothing is sent before the attachment is told to pump."""
         self._session = session
-        self.send = session.send
+        self.send = session.pour
         self._attachment = self._console.attach(
             self, flavour, self._client, at=at, until=until, interactive=interactive
         )

@@ -76,6 +76,8 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
         super().__init__()
         self.full = False
         """Whether the client does not read: what is not paced by the conversation should not be sent now."""
+        self.pour: Callable[[bytes], None]
+        """Put a frame on the wire, straight.  For attachments, which are gone before the session begins to close."""
         self._conversation = conversation
         self._opened = False
         self._way: Straight
@@ -95,9 +97,7 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
     def send(self, frame: bytes) -> None:
         """Put a prepared frame on the wire; nothing once the session is closing."""
         if self.state == self.STATE_OPEN:
-            self._way.write(frame)
-            if self._strained and not self.full:
-                self._fill()
+            self.pour(frame)
 
     def end(self, code: int, reason: str) -> None:
         """Begin the closing handshake (RFC 6455 section 7.1.2); what was sent before arrives before it."""
@@ -144,7 +144,8 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
         # The HTTP channel had made itself the producer of this transport.
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
-        self._way = Straight(self.transport)
+        self._way = Straight(self.transport, self._queued)
+        self.pour = self._way.write
         self._pace = self.factory.pace()
         # What autobahn keeps of the handshake is of no use any more.
         self.http_request_data = self.http_response_data = b""
@@ -190,7 +191,7 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
 
     def pauseProducing(self) -> None:
         self._strained = True
-        self._fill()
+        self._queued()
 
     def resumeProducing(self) -> None:
         self.full = self._strained = False
@@ -202,9 +203,9 @@ class Session(WebSocketServerProtocol):  # type: ignore[misc]  # autobahn is not
     def stopProducing(self) -> None:
         """The transport is gone; `onClose` follows."""
 
-    def _fill(self) -> None:
-        """Who is only a moment late stays in step, since reading on alone costs more."""
-        if self._way.waiting > LATE:
+    def _queued(self) -> None:
+        """More waits in the transport.  Who is only a moment late stays in step: reading on alone costs more."""
+        if self._strained and not self.full and self._way.waiting > LATE:
             self.full = True
             self._conversation.paused()
 

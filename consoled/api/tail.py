@@ -67,7 +67,7 @@ class Tail(Seat):
         """A tail begins with its first line."""
 
     def _say(self, text: str) -> None:
-        self.send(self._sentence(text))
+        self._session.send(self._sentence(text))
 
     def _sentence(self, text: str) -> bytes:
         return text_frame(f"\r\n{self._console.tag} {text}.\r\n")

@@ -7,6 +7,8 @@ and that same frame goes to every member.  A client that falls behind leaves the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.logger import Logger
 
 from consoled.core.seams import Clock, Encoding, Outlet, Timer
@@ -22,7 +24,10 @@ class Feed:
 
     def __init__(self, encoding: Encoding, clock: Clock) -> None:
         self.encoding = encoding
-        self.members: dict[Outlet, None] = {}
+        self.members: dict[Outlet, Callable[[bytes], None]] = {}
+        """Who is in step, and how each is sent a frame."""
+        self._ways: tuple[Callable[[bytes], None], ...] | None = None
+        """The latter alone; None when somebody came or went since it was made."""
         self._clock = clock
         self._dangling: Timer | None = None
 
@@ -36,13 +41,15 @@ class Feed:
 
     def join(self, outlet: Outlet) -> None:
         """`outlet` has had everything up to the head, and from here on gets what the others get."""
-        self.members[outlet] = None
+        self.members[outlet] = outlet.send
+        self._ways = None
         if self._dangling is None:
             self._watch_dangling()
 
     def leave(self, outlet: Outlet) -> None:
         """`outlet` goes on at its own pace, or not at all.  Harmless for one who is not here."""
         self.members.pop(outlet, None)
+        self._ways = None
         if not self.members:
             self._forget_dangling()
 
@@ -52,15 +59,24 @@ class Feed:
         self._send(self.encoding.flush())
 
     def _send(self, frame: bytes | None) -> None:
-        if frame is not None:
-            # A copy, because a send can pause its client, which then leaves.
-            for outlet in list(self.members):
-                try:
-                    outlet.send(frame)
-                except Exception:
-                    _log.failure("a client in step failed")
-                    self.leave(outlet)
-                    outlet.ended("Internal error", 1011)
+        if frame is None:
+            return
+        # The fast path: one call for each client, and from there into the kernel (`straight`).  The list is fixed,
+        # because a send can pause its client, which then leaves.
+        ways = self._ways
+        if ways is None:
+            ways = self._ways = tuple(self.members.values())
+        for send in ways:
+            try:
+                send(frame)
+            except Exception:
+                _log.failure("a client in step failed")
+                self._end(send)
+
+    def _end(self, failed: Callable[[bytes], None]) -> None:
+        for outlet in [outlet for outlet, send in self.members.items() if send is failed]:
+            self.leave(outlet)
+            outlet.ended("Internal error", 1011)
 
     def _watch_dangling(self) -> None:
         if self.encoding.dangling and self.members:

@@ -12,7 +12,7 @@ from twisted.logger import LogEvent
 
 from consoled.api import frames
 from consoled.api.pace import Bucket
-from consoled.api.session import CLOSING_PATIENCE, PING_INTERVAL, PING_PATIENCE, Session
+from consoled.api.session import CLOSING_PATIENCE, PING_INTERVAL, PING_PATIENCE
 from tests.api.conftest import failures
 from tests.api.test_csm_commands import says
 from tests.api.world import BARE, Anything, Deaf, World, bearer
@@ -373,18 +373,31 @@ def test_clients_in_step_share_one_frame(world: World, monkeypatch: pytest.Monke
     clients = [world.tail(follow=True, lines=0), world.tail(follow=True, lines=0), world.joined()]
     made: list[bytes] = []
     sent: list[bytes] = []
-    make, send = frames.Text.encode, Session.send
+    make = frames.Text.encode
     monkeypatch.setattr(frames.Text, "encode", lambda text, data, *at: made.append(data) or make(text, data, *at))
     for attachment in world.x1.clients:
-        session = attachment.outlet._session  # type: ignore[attr-defined]
-        monkeypatch.setattr(
-            attachment.outlet, "send", lambda frame, session=session: sent.append(frame) or send(session, frame)
-        )
+        outlet: Any = attachment.outlet
+        attachment.pause()
+        monkeypatch.setattr(outlet, "send", lambda frame, send=outlet.send: sent.append(frame) or send(frame))
+        attachment.resume()
     world.x1.says(b"once")
     assert [client.news() for client in clients] == ["once"] * 3
-    assert made == [b"once"]
+    assert [data for data in made if data] == [b"once"]
     assert len(sent) == 3
     assert sent[0] is sent[1] is sent[2]
+
+
+@pytest.mark.parametrize("verb", ["interact", "tail"])
+def test_no_frame_of_the_stream_follows_a_close_frame(world: World, verb: str) -> None:
+    client = world.joined() if verb == "interact" else world.tail(follow=True, lines=0)
+    other = world.tail(follow=True, lines=0)
+    world.x1.says(b"before")
+    client.socket.arrive(frame(b"&."))
+    world.x1.says(b"after")
+    client.receive()
+    assert client.close_code == 1000
+    assert "after" not in "".join(map(str, client.messages))
+    assert "after" in other.news()
 
 
 @pytest.mark.parametrize("how", ["&.", "close", "vanish"])

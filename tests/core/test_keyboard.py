@@ -121,6 +121,59 @@ def test_tails_have_no_part_in_it() -> None:
     assert news(tail, alice) == [[], []]
 
 
+def test_the_first_of_a_crowd_are_told_one_by_one_and_the_rest_together() -> None:
+    desk = Desk()
+    first = desk.sit_down("first")
+    crowd = [desk.sit_down(f"user{number}") for number in range(40)]
+    one_by_one = [f"joined by <user{number}@10.0.0.1> {AT}" for number in range(9)]
+    assert news(first) == [one_by_one], "the first itself was one of ten"
+    desk.clock.advance(0.5)
+    late = desk.sit_down("late")
+    assert news(first, late) == [
+        [],
+        ["joined with <first@10.0.0.1>, <user0@10.0.0.1>, <user1@10.0.0.1> and 38 others"],
+    ]
+    news(*crowd)
+    desk.clock.advance(0.5)
+    together = [f"joined by <user9@10.0.0.1>, <user10@10.0.0.1>, <user11@10.0.0.1> and 29 others {AT}"]
+    assert news(first, crowd[0], crowd[39], late) == [together] * 4
+    desk.sit_down("last")
+    assert news(first) == [[f"joined by <last@10.0.0.1> {AT}"]]
+    assert not desk.clock.getDelayedCalls()
+
+
+def test_who_goes_in_a_crowd_is_told_of_before_who_comes() -> None:
+    desk = Desk()
+    alice = desk.sit_down("alice")
+    clients = [desk.sit_down(f"user{number}") for number in range(11)]
+    news(alice, *clients)
+    clients[0].attachment.leave()
+    clients[10].attachment.leave()
+    assert news(alice) == [[]]
+    desk.clock.advance(1)
+    assert news(alice, clients[9]) == [
+        [f"departed by <user10@10.0.0.1>, <user0@10.0.0.1> {AT}", f"joined by <user9@10.0.0.1> {AT}"],
+        [f"departed by <user10@10.0.0.1>, <user0@10.0.0.1> {AT}"],
+    ]
+
+
+def test_a_crowd_that_has_gone_is_told_to_nobody() -> None:
+    desk = Desk()
+    for client in [desk.sit_down(f"user{number}") for number in range(30)]:
+        client.attachment.leave()
+    desk.clock.advance(2)
+    alice = desk.sit_down("alice")
+    desk.clock.advance(2)
+    assert news(alice) == [[]]
+
+
+def test_a_thousand_who_come_at_once_cost_each_a_few_lines() -> None:
+    desk = Desk()
+    clients = [desk.sit_down(f"user{number}") for number in range(1000)]
+    desk.clock.advance(1)
+    assert max(len(client.notices) for client in clients) <= 21
+
+
 class Typists(RuleBasedStateMachine):
     """However they come, take, watch and go: who types has asked for it, and the rest has been told."""
 
@@ -137,6 +190,7 @@ class Typists(RuleBasedStateMachine):
     @rule()
     def sit_down(self) -> None:
         self.count += 1
+        self.desk.clock.advance(1)  # they are no crowd
         outlet = self.desk.sit_down(f"user{self.count}")
         self.here.append(outlet)
         if self.holder is None:
@@ -149,6 +203,7 @@ class Typists(RuleBasedStateMachine):
         for each in self.here:
             each.told.clear()
         held_by_other = self.holder not in (None, one)
+        self.desk.clock.advance(1)
         if what == "leave":
             one.attachment.leave()
             self.here.remove(one)
