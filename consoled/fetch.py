@@ -9,29 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from hmac import compare_digest
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
-from OpenSSL import SSL
-from OpenSSL.crypto import X509
-from service_identity import VerificationError
 from treq.client import HTTPClient
-from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.ssl import Certificate, CertificateOptions, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
 from twisted.web._newclient import HTTP11ClientProtocol
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, _HTTP11ClientFactory
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IPolicyForHTTPS
+from twisted.web.iweb import IAgent
 from zope.interface import implementer
+
+from consoled import pinning
 
 LIMIT: Final = 3.0
 """Seconds for one answer, its body included: a decision has four in all."""
@@ -54,6 +46,10 @@ class Unreachable(Exception):
     """There was no answer of any use; the text says why, for operators, and has none of what was sent but the URL."""
 
 
+class Late(Unreachable):
+    """It took too long."""
+
+
 class Fetcher:
     """Asks servers that it knows in one way: by their authority and name, or by their very certificate."""
 
@@ -68,7 +64,7 @@ class Fetcher:
         self._reactor = reactor
         self._limit = limit
         self._largest = largest
-        policy = _Pinned(fingerprint) if fingerprint else _Known(ca)
+        policy = pinning.ByCertificate(fingerprint) if fingerprint else pinning.ByAuthority(ca)
         pool = HTTPConnectionPool(reactor, persistent=False)
         line = partial(_Line, reactor=reactor, limit=limit, most=2 * largest + HEAD)
         pool._factory = partial(_Lines, line=line)  # type: ignore[assignment]
@@ -90,22 +86,34 @@ class Fetcher:
     async def _request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[int, bytes]:
-        late: list[bool] = []
+        is_late = is_left = False
         answer = Deferred.fromCoroutine(self._ask(method, url, headers, body))
 
         def give_up() -> None:
-            late.append(True)
+            nonlocal is_late
+            is_late = True
             answer.cancel()
 
+        def leave(_: object) -> None:
+            nonlocal is_left
+            is_left = True
+            answer.cancel()
+
+        def tell(result: Any) -> None:
+            if not is_left:  # what a connection says that is given up in its making is many things
+                waiting.callback(result)
+
+        waiting: Deferred[tuple[int, bytes]] = Deferred(leave)
+        answer.addBoth(tell)
         timer = self._reactor.callLater(self._limit, give_up)
         try:
-            return await answer
+            return await waiting
         except Exception as error:
-            cause = _cause(error)
-            if isinstance(cause, CancelledError) and not late:
-                raise CancelledError from None
-            why = f"no answer within {self._limit:g} s" if late else _explained(cause)
-            raise Unreachable(f"{url}: {why}") from None
+            if is_left:
+                raise
+            if is_late:
+                raise Late(f"{url}: no answer within {self._limit:g} s") from None
+            raise Unreachable(f"{url}: {_explained(_cause(error))}") from None
         finally:
             if timer.active():
                 timer.cancel()
@@ -232,69 +240,6 @@ class _Body(Protocol):
             self.transport.loseConnection()
 
 
-@implementer(IPolicyForHTTPS)
-class _Known:
-    """The server's name by service-identity (RFC 6125), its authority against a file or the system's."""
-
-    def __init__(self, ca: str) -> None:
-        self._trust = None
-        if ca:
-            try:
-                found = x509.load_pem_x509_certificates(Path(ca).read_bytes())
-            except ValueError:
-                raise ValueError(f"{ca}: there is no certificate in it, or one that cannot be read") from None
-            self._trust = trustRootFromCertificates([Certificate(X509.from_cryptography(one)) for one in found])
-
-    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
-        return optionsForClientTLS(hostname.decode("ascii"), trustRoot=self._trust)
-
-
-class _Stranger(Exception):
-    """The server showed another certificate than the pinned one."""
-
-
-@implementer(IPolicyForHTTPS)
-class _Pinned:
-    """The very certificate, looked at before the first byte of a request is sent."""
-
-    def __init__(self, fingerprint: str) -> None:
-        try:
-            self._digest = bytes.fromhex(fingerprint.replace(":", ""))
-        except ValueError:
-            self._digest = b""
-        if len(self._digest) != 32:
-            raise ValueError(f"{fingerprint!r} is not a SHA-256: write its 64 hex digits")
-        self._context = CertificateOptions(verify=False).getContext()
-        self._context.set_info_callback(self._shook_hands)
-
-    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
-        return _Connections(self._context, hostname)
-
-    def _shook_hands(self, connection: SSL.Connection, where: int, status: int) -> None:
-        if not where & SSL.SSL_CB_HANDSHAKE_DONE:
-            return
-        shown = connection.get_peer_certificate(as_cryptography=True)
-        if shown is None or not compare_digest(shown.fingerprint(SHA256()), self._digest):
-            connection.get_app_data().failVerification(Failure(_Stranger()))
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class _Connections:
-    """Makes connections of one context, which say whom they want to speak to (SNI, RFC 6066, section 3)."""
-
-    def __init__(self, context: SSL.Context, hostname: bytes) -> None:
-        self._context = context
-        self._hostname = hostname
-
-    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
-        connection.set_app_data(tlsProtocol)
-        name = self._hostname.decode("ascii")
-        if not isIPAddress(name) and not isIPv6Address(name):
-            connection.set_tlsext_host_name(self._hostname)
-        return connection
-
-
 def _cause(error: BaseException) -> BaseException:
     """What is inside of what twisted.web wraps around the reason for no answer."""
     reasons = getattr(error, "reasons", None)
@@ -305,11 +250,4 @@ def _explained(error: BaseException) -> str:
     """Why there was no answer."""
     if isinstance(error, Unreachable):
         return str(error)
-    if isinstance(error, VerificationError):
-        return "the server's certificate bears another name"
-    if isinstance(error, _Stranger):
-        return "the server's certificate is not the pinned one"
-    if isinstance(error, SSL.Error):
-        said = "; ".join(entry[-1] for entry in error.args[0]) if error.args and error.args[0] else ""
-        return f"TLS: {said or 'the connection was dropped'}"
-    return Failure(error).getErrorMessage() or type(error).__name__
+    return pinning.explained(error) or Failure(error).getErrorMessage() or type(error).__name__

@@ -27,12 +27,17 @@ def expand(text: str, limit: int = LIMIT) -> frozenset[str]:
     text = _SPACED.sub(r"\1", text.strip())
     if not text:
         return frozenset()
-    if sum(map(_size, _OPERATOR.split(text))) > limit:
+    if size(text) > limit:
         raise ValueError(f"{_short(text)} has more than {limit} names")
     try:
         return frozenset(NodeSet(text, resolver=RESOLVER_NOGROUP))
     except NodeSetException as error:
         raise ValueError(f"{_short(text)} is not a node set: {error}") from None
+
+
+def size(text: str) -> int:
+    """How many names a node set has at most, without making them.  Raises `ValueError` as `expand` does."""
+    return sum(map(_size, _OPERATOR.split(_SPACED.sub(r"\1", text.strip()))))
 
 
 def _size(pattern: str) -> int:

@@ -109,6 +109,14 @@ async def test_an_answer(plain: str, page: Page) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_leaves_before_there_is_a_connection(plain: str) -> None:
+    answer = Fetcher(reactor).get(plain)
+    answer.cancel()
+    with pytest.raises(CancelledError):
+        await answer
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_redirect_is_an_answer(plain: str, page: Page) -> None:
     page.status, page.headers, page.body = 302, {"Location": plain}, b""
     assert await Fetcher(reactor).get(plain) == (302, b"")

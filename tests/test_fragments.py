@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from consoled.config import Config, ConfigError, complete, load, tables
-from consoled.consoles import Offer
+from consoled.sources import offers
+from consoled.sources.offers import Offer
 
 LEAST = 'include = "conf.d/*.toml"\n[transcript]\ndirectory = "logs"\n'
 TCP = 'kind = "tcp"\naddress = "a:1"\n'
@@ -115,7 +116,7 @@ def test_a_secret_stands_in_a_file_that_others_cannot_read(read, tmp_path):
     (tmp_path / "conf.d" / "secret.toml").chmod(0o644)
     assert complaint(read) == (
         "conf.d/open.toml: console[0].password: a secret stands in a file that others can read: chmod o-r, or say "
-        "where else it is"
+        "where else it is; it comes from the group 'ipmi'"
     )
 
 
@@ -189,7 +190,7 @@ def test_two_of_one_name(read):
 
 
 def offer(config: Config, *entries: dict[str, object]) -> Offer:
-    return config.making.offer(config.source[0], entries)
+    return offers.offer(config.making, config.source[0], entries)
 
 
 def test_what_is_complete(read):

@@ -45,8 +45,10 @@ class SshSettings(ConsoleSettings, frozen=True, kw_only=True, tag="ssh"):
 
     address: str
     """`"host"` or `"host:port"`; the name is resolved at each dial, both address families are tried."""
-    user: str
+    user: str = ""
     """Whom to log in as."""
+    user_from: Secret | None = None
+    """Where that name is kept beside the password; then `user` is not used."""
     password: Secret | None = None
     """Sent by the method `password`, or as the answer to a question for it (`keyboard-interactive`)."""
     key: Secret | None = None
@@ -87,7 +89,7 @@ class SshSettings(ConsoleSettings, frozen=True, kw_only=True, tag="ssh"):
 
     def __post_init__(self) -> None:
         _at(self.address)
-        if not self.user:
+        if not (self.user or self.user_from):
             raise ValueError("user: is empty")
         if self.command and self.subsystem:
             raise ValueError('"command" and "subsystem" contradict one another')
@@ -117,6 +119,7 @@ class SshSettings(ConsoleSettings, frozen=True, kw_only=True, tag="ssh"):
 class _Secrets:
     """The secrets' values at one time."""
 
+    user: str | None
     password: str | None = field(repr=False)
     key: str | None = field(repr=False)
     passphrase: str | None = field(repr=False)
@@ -171,7 +174,8 @@ class SshBackend:
             return None if secret is None else str(await self._around.secrets.fetch(secret, fresh))
 
         settings = self._settings
-        return _Secrets(await value(settings.password), await value(settings.key), await value(settings.passphrase))
+        wanted = settings.user_from, settings.password, settings.key, settings.passphrase
+        return _Secrets(*[await value(secret) for secret in wanted])
 
     async def _connect(self, owner: LineOwner, secrets: _Secrets) -> Line:
         settings, reactor = self._settings, self._around.reactor
@@ -185,7 +189,7 @@ class SshBackend:
                 except Exception as error:
                     raise ConnectionError(f"agent: {error}") from error
             sha1 = "ssh-rsa" in self._algorithms.hostkey
-            credentials = Credentials(settings.user, secrets.password, tuple(identities), sha1)
+            credentials = Credentials(secrets.user or settings.user, secrets.password, tuple(identities), sha1)
             line = SshLine(
                 settings.name,
                 owner,

@@ -23,20 +23,27 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """The tables, other than the consoles', that are others than before."""
     restart: tuple[str, ...] = ()
     """The keys that are others than before and take a restart: what they said before is in force."""
+    held_back: tuple[str, ...] = ()
+    """The sources that have lost too many consoles: what they said before is in force until that is confirmed."""
 
     def __str__(self) -> str:
         counts = [_few(what, getattr(self, what)) for what in ("added", "changed", "removed", "reconnected")]
         said = ", ".join(count for count in counts if count) or "no console has changed"
-        for what, how in ("settings", "taken up"), ("restart", "NOT taken up before a restart"):
+        for what, how in (
+            ("settings", "taken up"),
+            ("restart", "NOT taken up before a restart"),
+            ("held_back", "HELD BACK, too many consoles are missing"),
+        ):
             if keys := getattr(self, what):
                 said += f"; {how}: {', '.join(keys)}"
         return said
 
 
-Reload = Callable[[User | None], Deferred[Changes]]
-"""Read the configuration again and take it up, as a user or, if None, an operator's signal wants.
+Reload = Callable[[User | None, tuple[str, ...]], Deferred[Changes]]
+"""Read the configuration again and take it up, as a user or, if None, an operator's signal wants; and believe what is
+held back of the sources of these names.
 
-Fails with `NotReloaded` if it cannot be used, or `NotOpen`.  Not to be cancelled.
+Fails with `NotReloaded` if it cannot be used or there is nothing to confirm, or `NotOpen`.  Not to be cancelled.
 """
 
 

@@ -1,8 +1,8 @@
-"""HashiCorp Vault and OpenBao: one field of one secret out of a KV store, over HTTPS.
+"""HashiCorp Vault and OpenBao: one field of one secret out of a KV store, or a key that may be exported, over HTTPS.
 
 Called by the fetcher.  The token comes from a `Secret` (usually a file that an agent keeps fresh) or from a login with
-the Kubernetes service account; when Vault refuses it, it is got anew, once (Vault HTTP API: "KV secrets engine",
-"Kubernetes auth method").
+the Kubernetes service account; when Vault refuses it, it is got anew, once, for all who want it (Vault HTTP API: "KV
+secrets engine", "Transit secrets engine: export key", "Kubernetes auth method").
 """
 
 from __future__ import annotations
@@ -12,15 +12,11 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
-from twisted.web.client import Agent, HTTPConnectionPool
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IPolicyForHTTPS
-from zope.interface import implementer
+from twisted.python.failure import Failure
 
 from consoled.core.secret import Secret, Secrets, SecretUnavailable
+from consoled.fetch import Fetcher, Unreachable, is_private
 from consoled.units import FilePath
 
 LIMIT = 5.0
@@ -53,12 +49,16 @@ class VaultSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Log in with the service account of a pod instead."""
     namespace: str = ""
     """Vault Enterprise and OpenBao: the namespace that all paths are in."""
+    transit: str = "transit"
+    """The path of the transit engine: what is below it is a key to export, not a secret of the KV store."""
     ca: FilePath = FilePath()
     """A PEM file of the authorities that may sign Vault's certificate.  Empty: the system's."""
+    unsafe_plaintext: bool = False
+    """Ask over plain HTTP: whoever sits between sees every password that is asked for."""
 
     def __post_init__(self) -> None:
-        if not self.address.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
-            raise ValueError("address: it must begin with https:// (or be http:// on loopback)")
+        if not is_private(self.address) and not (self.unsafe_plaintext and self.address.startswith("http://")):
+            raise ValueError("address: it must begin with https://, or be http:// and say unsafe_plaintext = true")
         if self.version not in (1, 2):
             raise ValueError("version: it must be 1 or 2")
         if (self.token is None) == (self.kubernetes is None):
@@ -73,102 +73,106 @@ class KeyValueStore:
     ) -> None:
         """`secrets` fetches the token.  Raises `OSError` or `ValueError` if the CA's file cannot be used."""
         self._settings = settings
-        self._reactor = reactor
         self._secrets = secrets
         self._in_thread = in_thread
-        pool = HTTPConnectionPool(reactor, persistent=False)
-        self._http = HTTPClient(Agent(reactor, _Policy(settings.ca), connectTimeout=LIMIT, pool=pool))
+        self._http = Fetcher(reactor, ca=settings.ca, limit=LIMIT, largest=LARGEST)
         self._token = ""
+        self._waiting: list[Deferred[str]] = []
+        """Who wants a new token; a thousand consoles log in once."""
 
     def read(self, path: str, field: str) -> Deferred[str]:
         """See `fetcher.Vault`."""
         return Deferred.fromCoroutine(self._read(path, field))
 
     async def _read(self, path: str, field: str) -> str:
-        if self._settings.version == 2:
+        is_key = path.startswith(f"{self._settings.transit}/")
+        is_wrapped = self._settings.version == 2 and not is_key
+        if is_wrapped:
             mount, _, rest = path.partition("/")
             path = f"{mount}/data/{rest}"
-        fresh = not self._token
-        if fresh:
-            self._token = await self._log_in()
-        status, body = await self._get(path)
-        if status == 403 and not fresh:
-            self._token = await self._log_in()
-            status, body = await self._get(path)
+        old = self._token
+        token = old or await self._log_in()
+        status, data = await self._get(path, token)
+        if status == 403 and old:
+            token = self._token if self._token != old else await self._log_in()
+            status, data = await self._get(path, token)
         if status != 200:
-            if status == 403:
+            if status == 403 and self._token == token:
                 self._token = ""
             raise SecretUnavailable(f"vault {path}: {_explanation(status)}")
-        data = body.get("data")
-        if self._settings.version == 2 and isinstance(data, dict):
-            data = data.get("data")
-        fields = {name.lower(): value for name, value in data.items()} if isinstance(data, dict) else {}
+        if is_wrapped:
+            data = _table(data.get("data"))
+        fields = {name.lower(): value for name, value in data.items()}
         value = fields.get(field.lower())
+        if is_key and isinstance(value, dict):
+            value = _newest(value)
         if not isinstance(value, str) or not value:
             raise SecretUnavailable(f"vault {path}: it has no field {field}")
         return value
 
-    async def _log_in(self) -> str:
+    async def _get(self, path: str, token: str) -> tuple[int, dict[str, Any]]:
+        status, answer = await self._ask("GET", path, {"X-Vault-Token": token})
+        return status, _table(answer.get("data"))
+
+    # ------------------------------------------------------------------------------------------- the token
+
+    def _log_in(self) -> Deferred[str]:
+        """A new token."""
+        answer: Deferred[str] = Deferred(lambda cancelled: self._waiting.remove(cancelled))
+        self._waiting.append(answer)
+        if len(self._waiting) == 1:
+            Deferred.fromCoroutine(self._new_token()).addBoth(self._logged_in)
+        return answer
+
+    def _logged_in(self, result: str | Failure) -> None:
+        waiting, self._waiting = self._waiting, []
+        if not isinstance(result, Failure):
+            self._token = result
+        for answer in waiting:
+            if isinstance(result, Failure):
+                answer.errback(result)
+            else:
+                answer.callback(result)
+
+    async def _new_token(self) -> str:
         if self._settings.token is not None:
             return str(await self._secrets.fetch(self._settings.token, fresh=True))
         login = self._settings.kubernetes
         assert login is not None
         service_account = await self._in_thread(_read_file, login.token)
-        body = {"jwt": service_account, "role": login.role}
-        status, answer = await self._request("POST", f"auth/{login.mount}/login", body)
-        auth = answer.get("auth")
-        token = auth.get("client_token") if isinstance(auth, dict) else None
+        body = msgspec.json.encode({"jwt": service_account, "role": login.role})
+        status, answer = await self._ask(
+            "POST", f"auth/{login.mount}/login", {"Content-Type": "application/json"}, body
+        )
+        token = _table(answer.get("auth")).get("client_token")
         if status != 200 or not isinstance(token, str):
             raise SecretUnavailable(f"vault: the login as role {login.role} failed: {_explanation(status)}")
         return token
 
-    async def _get(self, path: str) -> tuple[int, dict[str, Any]]:
-        return await self._request("GET", path, None)
-
-    async def _request(self, method: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
-        headers = Headers({"X-Vault-Request": ["true"]})
-        if body is None:
-            headers.addRawHeader("X-Vault-Token", self._token)
+    async def _ask(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        headers = {"X-Vault-Request": "true", **headers}
         if self._settings.namespace:
-            headers.addRawHeader("X-Vault-Namespace", self._settings.namespace)
+            headers["X-Vault-Namespace"] = self._settings.namespace
         url = f"{self._settings.address.rstrip('/')}/v1/{quote(path)}"
         try:
-            response = await self._http.request(
-                method, url, headers=headers, json=body, timeout=LIMIT, allow_redirects=False, reactor=self._reactor
-            )
-            content = bytearray()
-
-            def collect(data: bytes) -> None:
-                content.extend(data)
-                if len(content) > LARGEST:
-                    raise ValueError("the answer is too large")
-
-            await response.collect(collect).addTimeout(LIMIT, self._reactor)
-            answer = msgspec.json.decode(content) if content else {}
-        except Exception as error:
-            # Whatever it is, its text goes to operators: the kind of error, and none of what was sent.
-            raise SecretUnavailable(f"vault {path}: {type(error).__name__}") from None
-        return response.code, answer if isinstance(answer, dict) else {}
+            status, content = await self._http.request(method, url, headers, body)
+            return status, _table(msgspec.json.decode(content) if status == 200 else None)
+        except Unreachable as error:
+            raise SecretUnavailable(f"vault {path}: {str(error).removeprefix(f'{url}: ')}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise SecretUnavailable(f"vault {path}: the answer is not JSON") from None
 
 
-@implementer(IPolicyForHTTPS)
-class _Policy:
-    """Certificates are always checked: name by service-identity, authority against the CA's file or the system's."""
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
-    def __init__(self, ca: str) -> None:
-        self._trust = None
-        if ca:
-            with open(ca, encoding="ascii") as file:  # noqa: PTH123
-                blocks = file.read().split("-----END CERTIFICATE-----")[:-1]
-            if not blocks:
-                raise ValueError(f"vault.ca: there is no certificate in {ca}")
-            pem = [f"{block}-----END CERTIFICATE-----\n" for block in blocks]
-            self._trust = trustRootFromCertificates([Certificate.loadPEM(one.encode()) for one in pem])
 
-    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
-        if self._trust is None:
-            return optionsForClientTLS(hostname.decode("ascii"))
-        return optionsForClientTLS(hostname.decode("ascii"), trustRoot=self._trust)
+def _newest(versions: dict[str, Any]) -> Any:
+    """Of the versions of a key, by their numbers, the last; None if there is none."""
+    numbers = [int(number) for number in versions if number.isdecimal()]
+    return versions[str(max(numbers))] if numbers else None
 
 
 def _read_file(path: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -29,7 +29,7 @@ _ALIAS: Final = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 class Component(msgspec.Struct, frozen=True):
     """One of HSM's `/State/Components`."""
 
-    ID: str
+    ID: str = ""
     Type: str = ""
     Class: str | None = None
 
@@ -37,7 +37,7 @@ class Component(msgspec.Struct, frozen=True):
 class Endpoint(msgspec.Struct, frozen=True):
     """One of HSM's `/Inventory/RedfishEndpoints`."""
 
-    ID: str
+    ID: str = ""
     Hostname: str | None = None
     Domain: str | None = None
     FQDN: str | None = None
@@ -60,7 +60,7 @@ class Extra(msgspec.Struct, frozen=True):
 class Piece(msgspec.Struct, frozen=True):
     """One of SLS's `/hardware`."""
 
-    Xname: str
+    Xname: str = ""
     TypeString: str = ""
     Class: str | None = None
     ExtraProperties: Extra | None = None
@@ -83,7 +83,7 @@ class _Fru(msgspec.Struct, frozen=True):
 
 
 class _Hardware(msgspec.Struct, frozen=True):
-    ID: str
+    ID: str = ""
     PopulatedFRU: _Fru | None = None
 
     @property
@@ -107,10 +107,10 @@ class Csm:
         if settings.sls:
             body = await self._web.get(f"{settings.sls.rstrip('/')}/hardware")
             pieces = await in_thread(decoded, body, tuple[Piece, ...], "SLS's list of hardware")
-            aliases = first_aliases(pieces)
+            aliases = await in_thread(first_aliases, pieces)
             if not settings.hsm:
-                components, endpoints = as_hsm_would(pieces)
-                return listed(settings, components, endpoints, (), aliases)
+                components, endpoints = await in_thread(as_hsm_would, pieces)
+                return await self._listed(components, endpoints, (), aliases)
         hsm = settings.hsm.rstrip("/")
         body = await self._web.get(f"{hsm}/State/Components?type=Node")
         components = (await in_thread(decoded, body, _Components, "HSM's list of components")).Components
@@ -119,7 +119,11 @@ class Csm:
         body = await self._web.get(f"{hsm}/Inventory/Hardware?Manufacturer=Foxconn&Type=Node")
         hardware = await in_thread(decoded, body, tuple[_Hardware, ...] | None, "HSM's list of hardware")
         paradise = {one.ID for one in hardware or () if one.is_paradise}
-        return listed(settings, components, endpoints, paradise, aliases)
+        return await self._listed(components, endpoints, paradise, aliases)
+
+    async def _listed(self, *answers: Any) -> list[Table]:
+        nodes: list[Table] = await self._around.in_thread(listed, self._settings, *answers)
+        return nodes
 
 
 def first_aliases(pieces: Iterable[Piece]) -> dict[str, str]:
@@ -161,14 +165,15 @@ def _node(
     xname = component.ID
     found = _NODE.fullmatch(xname)
     if found is None:
-        return {"name": xname, "why": "ID: it is not the xname of a node"}
+        return {"name": xname, "why": "ID: it is not the xname of a node" if xname else "ID: is missing"}
     bmc, node = found.groups()
     endpoint = endpoints.get(bmc)
     if endpoint is None:
         return None
     known_class = _CLASSES.get((component.Class or "").lower())
     if known_class is None and not is_paradise:
-        return {"name": xname, "why": f"Class: {component.Class!r} is none of River, Mountain and Hill"}
+        said = f"{component.Class!r} is none of River, Mountain and Hill" if component.Class else "is missing"
+        return {"name": xname, "why": f"Class: {said}"}
     alias = aliases.get(xname, xname)
     let = {"xname": xname, "bmc": bmc, "node": node, "fqdn": endpoint.host, "alias": alias}
     let["user"] = endpoint.User or settings.bmc_user

@@ -1,15 +1,15 @@
-"""The keeper: asks the sources, and decides which answer is believed.
+"""The keeper: asks the sources of one configuration when it is time, and remembers their good answers.
 
 What a source said last that was any good stays in force while it fails, and over a restart.  An answer in which too
 many consoles are missing is held back until an operator confirms it, so that an outage of the source does not hang up
-the data centre.  `daemon` makes a keeper for each configuration, out of the one before, asks it before the
-configuration is taken up, and starts it then.
+the data centre: `belief` decides that.  `daemon` makes a keeper for each configuration, out of the one before, asks it
+before the configuration is taken up, and starts it then; one that is never started leaves nothing behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,23 +17,21 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gathe
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from consoled.consoles import Making, Offer
+from consoled.consoles import ConfigError, Making
 from consoled.core.seams import Clock
+from consoled.core.sources import SourceState
 from consoled.inventory import Table
+from consoled.sources.belief import Belief
 from consoled.sources.csm import Csm
 from consoled.sources.listing import Around, Posted, Printed, Site, Source, Unusable
 from consoled.sources.memory import Memory
+from consoled.sources.offers import Offer, offer
 from consoled.sources.settings import AnySource, CommandSource, CsmSource, HttpSource
 
-SUDDEN: Final = 3600.0
-"""Seconds within which what goes away counts together, so that an outage in small steps is one, too."""
 RETRY: Final = 10.0
 """Seconds after a failure until a source is asked again; doubled with each further one."""
 RETRY_MOST: Final = 300.0
-SAID: Final = 20
-"""Entries that are left out which the log names one by one."""
 
-_NOTHING: Final = Offer({})
 _log = Logger()
 
 
@@ -48,58 +46,32 @@ def make(settings: AnySource, around: Around) -> Source:
             return Csm(settings, Site(settings, around), around)
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A later answer than the last good one, which waits to be confirmed."""
-
-    entries: Sequence[Table] = field(repr=False)
-    offer: Offer
-    why: str
-
-
 @dataclass(slots=True, eq=False)
 class _Known:
-    """One source, and what is known of it."""
+    """One source, what is believed of it, and when it is asked."""
 
-    settings: AnySource
     source: Source
     memory: Memory
-    entries: Sequence[Table] | None = field(default=None, repr=False)
-    """The last good answer; None: there was none."""
-    offer: Offer = _NOTHING
-    """What that comes to."""
-    held: _Held | None = None
-    gone: Mapping[str, float] = field(default_factory=dict)
-    """Consoles that are not in the last good answer, and when they went."""
-    failures: int = 0
-    """In a row."""
-    why: str = ""
-    """What is wrong with its last answer; empty if nothing is."""
+    belief: Belief
     is_kept: bool = True
     """Whether the last good answer is on disk."""
     unkept: str = ""
     """Why it is not."""
     is_asked: bool = False
     """Whether it was asked in this configuration."""
+    is_flag_seen: bool = False
+    """Whether the operator's flag has counted, and is to be taken away."""
     asking: Deferred[bool] | None = None
     timer: Any = None
 
     @property
-    def kind(self) -> str:
-        return str(self.settings.__struct_config__.tag)
+    def settings(self) -> AnySource:
+        return self.belief.settings
 
     def be_still(self) -> None:
         """It is not asked when its time comes."""
         if self.timer is not None and self.timer.active():
             self.timer.cancel()
-
-    def say(self, why: str) -> None:
-        """`why` its last answer is not believed; empty if it is.  Logged when it changes."""
-        name, self.why, before = self.settings.name, why, self.why
-        if why and why != before:
-            _log.warn("source {name}: {why}", name=name, why=why)
-        elif before and not why:
-            _log.info("source {name} has a good answer again: {n} consoles", name=name, n=len(self.offer.consoles))
 
 
 class Keeper:
@@ -127,59 +99,57 @@ class Keeper:
         self._changed: Callable[[], None] | None = None
         self._known: dict[str, _Known] = {}
         for index, settings in enumerate(sources):
+            memory = Memory(directory, settings.name)
+            belief = Belief(settings, str(memory.flag))
             try:
-                known = _Known(settings, make(settings, around), Memory(directory, settings.name))
+                known = _Known(make(settings, around), memory, belief)
             except (OSError, ValueError) as error:
                 raise ValueError(f"source[{index}]: {error}") from None
             self._known[settings.name] = known
             was = before._known.get(settings.name) if before is not None else None
-            if before is not None and was is not None and was.kind == known.kind and was.entries is not None:
-                self._take_over(known, was, was.settings == settings and before._making == making)
+            if was is not None:
+                belief.asked = was.belief.asked
+            if before is not None and was is not None and was.belief.kind == belief.kind and was.belief.entries:
+                known.is_kept, known.unkept = was.is_kept, was.unkept
+                try:
+                    as_before = was.settings == settings and before._making == making
+                    belief.follow(was.belief, making, as_before, self._clock.seconds())
+                except ConfigError as error:
+                    raise ValueError(f"source[{index}].{error}") from None
             else:
                 self._recall(known)
 
-    def _take_over(self, known: _Known, was: _Known, as_before: bool) -> None:
-        known.entries, known.gone, known.held, known.failures = was.entries, was.gone, was.held, was.failures
-        known.why, known.is_kept, known.unkept = was.why, was.is_kept, was.unkept
-        known.offer = was.offer
-        if as_before:
-            return
-        assert was.entries is not None
-        known.offer = self._making.offer(known.settings, was.entries)
-        if lost := self._lost_too_many(known, was.offer, known.offer):
-            name, said = known.settings.name, next(iter(known.offer.complaints), "")
-            why = f" ({said})" if said else ""
-            raise ValueError(f"source {name}: {_few(lost)} would be gone{why}; its max_shrink = 1 allows that")
-        if was.held is not None:
-            offer = self._making.offer(known.settings, was.held.entries)
-            known.held = _Held(was.held.entries, offer, was.held.why)
-
     def _recall(self, known: _Known) -> None:
-        name = known.settings.name
         try:
-            answer = known.memory.read(known.kind)
-        except (OSError, ValueError) as error:
+            answer = known.memory.read(known.belief.kind)
+            made = offer(self._making, known.settings, answer.entries) if answer else None
+        except (OSError, ValueError, ConfigError) as error:
+            name = known.settings.name
             _log.error("source {name}: its last good answer cannot be read: {why}", name=name, why=error)
             return
-        if answer is not None:
-            known.entries, known.offer = answer.entries, self._making.offer(known.settings, answer.entries)
-            self._tell_complaints(known, _NOTHING)
+        if answer is not None and made is not None:
+            known.belief.recall(answer.entries, made, answer.at)
 
     # ------------------------------------------------------------------------------------------- what is known
 
     @property
     def offers(self) -> dict[str, Offer]:
         """What each source offers, by its name."""
-        return {name: known.offer for name, known in self._known.items()}
+        return {name: known.belief.offer for name, known in self._known.items()}
+
+    @property
+    def states(self) -> list[SourceState]:
+        """How each of them is."""
+        return [known.belief.state for known in self._known.values()]
 
     @property
     def trouble(self) -> str | None:
         """What is wrong with the sources, for people; None if nothing is."""
         said = []
         for name, known in self._known.items():
-            left_out = len(known.offer.complaints)
-            parts = (known.why, known.unkept, f"{left_out} of its entries are left out" if left_out else "")
-            said += [f"source {name}: {part}" for part in parts if part]
+            state = known.belief.state
+            left_out = f"{state.left_out} of its entries are left out" if state.left_out else ""
+            said += [f"source {name}: {part}" for part in (state.why, known.unkept, left_out) if part]
         return "; ".join(said) or None
 
     def confirm(self, name: str) -> None:
@@ -187,10 +157,8 @@ class Keeper:
         known = self._known.get(name)
         if known is None:
             raise ValueError(f"there is no source {name!r}")
-        if known.held is None:
-            raise ValueError(f"nothing is held back of source {name}")
-        _log.info("source {name}: what was held back is confirmed", name=name)
-        self._believe(known, known.held.entries, known.held.offer, gone={})
+        known.belief.confirm(self._now())
+        known.is_kept = False
 
     # ------------------------------------------------------------------------------------------- its life
 
@@ -201,10 +169,14 @@ class Keeper:
         """
         self._changed = changed
         for known in self._known.values():
-            if known.is_asked:
-                self._ask_later(known)
-            else:
+            if known.is_flag_seen:
+                known.memory.take_flag()
+            if not known.is_asked:
                 self._ask_now(known)
+                continue
+            self._ask_later(known)
+            if not known.is_kept:
+                Deferred.fromCoroutine(self._keep(known))
 
     def stop(self) -> None:
         """Ask no more."""
@@ -227,8 +199,8 @@ class Keeper:
 
     def _ask_later(self, known: _Known) -> None:
         waits = [known.settings.interval] if known.settings.interval else []
-        if known.failures:
-            waits.append(min(RETRY * 2 ** min(known.failures - 1, 10), RETRY_MOST))
+        if failures := known.belief.failures:
+            waits.append(min(RETRY * 2 ** min(failures - 1, 10), RETRY_MOST))
         if waits and self._changed is not None:
             known.timer = self._clock.callLater(min(waits), self._ask_now, known)
 
@@ -243,8 +215,7 @@ class Keeper:
     def _interrupted(failure: Failure, known: _Known) -> bool:
         if not failure.check(CancelledError):
             _log.failure("source {name} cannot be asked", failure, name=known.settings.name)
-            known.why = "it cannot be asked; see the log"
-            known.failures += 1
+            known.belief.fail("it cannot be asked; see the log", "defect")
         return False
 
     def _asked(self, is_other: bool, known: _Known) -> bool:
@@ -255,98 +226,58 @@ class Keeper:
     # ------------------------------------------------------------------------------------------- one answer
 
     async def _ask(self, known: _Known) -> bool:
-        before, limit = known.offer.consoles, known.settings.limit
-        self._look_for_flag(known)
-        try:
-            entries = await Deferred.fromCoroutine(known.source.ask()).addTimeout(limit, self._clock)
-            await self._answered(known, entries)
-            known.failures = 0
-        except (Unusable, TimeoutError) as error:
-            known.failures += 1
-            why = str(error) if isinstance(error, Unusable) else f"there was no answer within {limit:g} s"
-            known.say(f"{why}; {_standing(known)}")
-        if not known.is_kept:
-            await self._keep(known)
-        return known.offer.consoles != before
-
-    def _look_for_flag(self, known: _Known) -> None:
-        if known.memory.take_flag():
+        belief, limit = known.belief, known.settings.limit
+        before = belief.offer.consoles
+        if self._is_flagged(known):
             try:
                 self.confirm(known.settings.name)
             except ValueError as error:
                 _log.warn("{flag}: {why}", flag=str(known.memory.flag), why=error)
+        belief.asked.times += 1
+        try:
+            entries = await Deferred.fromCoroutine(known.source.ask()).addTimeout(limit, self._clock)
+            await self._answered(known, entries)
+        except Unusable as error:
+            belief.fail(str(error), error.sort, error.more)
+        except TimeoutError:
+            belief.fail(f"there was no answer within {limit:g} s", "timeout")
+        if not known.is_kept and self._changed is not None:
+            await self._keep(known)
+        return belief.offer.consoles != before
+
+    def _is_flagged(self, known: _Known) -> bool:
+        """Whether the operator has made the flag; it counts once, and is gone when we are in force."""
+        if known.is_flag_seen or not known.memory.is_flagged:
+            return False
+        if self._changed is None:
+            known.is_flag_seen = True
+            return True
+        return known.memory.take_flag()
 
     async def _answered(self, known: _Known, entries: Sequence[Table]) -> None:
         """Believe it, or hold it back.  Raises `Unusable`."""
+        belief = known.belief
         if not entries:
             raise Unusable("the answer is empty")
-        if entries == known.entries:
-            known.held = None
-            known.say("")
+        if belief.knows(entries, self._now()):
             return
-        if known.held is not None and entries == known.held.entries:
-            known.say(known.held.why)
-            return
-        offer = await self._in_thread(self._making.offer, known.settings, entries)
-        if not offer.consoles:
-            raise Unusable(f"none of its {len(entries)} entries makes a console: {offer.complaints[0]}")
-        if known.entries is not None and (lost := self._lost_too_many(known, known.offer, offer)):
-            self._hold_back(known, entries, offer, lost)
-            return
-        now = self._clock.seconds()
-        gone = {name: known.gone.get(name, now) for name in self._lost(known, known.offer, offer)}
-        self._believe(known, entries, offer, gone)
-
-    def _lost(self, known: _Known, old: Offer, new: Offer) -> set[str]:
-        """The consoles that have gone away lately, together with those that would now."""
-        now = self._clock.seconds()
-        lately = {name for name, when in known.gone.items() if now - when < SUDDEN}
-        return (old.consoles.keys() | lately) - new.consoles.keys()
-
-    def _lost_too_many(self, known: _Known, old: Offer, new: Offer) -> set[str]:
-        lost = self._lost(known, old, new)
-        all_lately = len(lost | old.consoles.keys())
-        return lost if len(lost) > known.settings.max_shrink * all_lately else set()
-
-    def _hold_back(self, known: _Known, entries: Sequence[Table], offer: Offer, lost: set[str]) -> None:
-        known.memory.take_flag()  # made before there was something to confirm
-        all_lately = len(lost | known.offer.consoles.keys())
-        why = (
-            f"{_few(lost)} of {all_lately} are missing from its answer: it is held back.  If they are really gone, "
-            f"`touch {known.memory.flag}` and reload"
-        )
-        known.held = _Held(entries, offer, why)
-        known.say(why)
-
-    def _believe(self, known: _Known, entries: Sequence[Table], offer: Offer, gone: Mapping[str, float]) -> None:
-        before, known.entries, known.offer, known.gone = known.offer, entries, offer, gone
-        known.held, known.is_kept = None, False
-        known.say("")
-        self._tell_complaints(known, before)
-
-    @staticmethod
-    def _tell_complaints(known: _Known, before: Offer) -> None:
-        name, new = known.settings.name, [one for one in known.offer.complaints if one not in before.complaints]
-        for complaint in new[:SAID]:
-            _log.error("source {name}: left out: {complaint}", name=name, complaint=complaint)
-        if len(new) > SAID:
-            _log.error("source {name}: left out: {count} more", name=name, count=len(new) - SAID)
+        try:
+            made: Offer = await self._in_thread(offer, self._making, known.settings, entries)
+        except ConfigError as error:
+            raise Unusable(str(error)) from None
+        if not made.consoles:
+            raise Unusable(f"none of its {len(entries)} entries makes a console", more=f" ({made.complaints[0]})")
+        if belief.judge(entries, made, self._clock.seconds(), self._now()):
+            known.is_kept = False
+        else:
+            self._is_flagged(known)  # made before there was something to confirm
 
     async def _keep(self, known: _Known) -> None:
+        belief = known.belief
+        assert belief.entries is not None
         try:
-            await self._in_thread(known.memory.write, known.kind, self._now(), known.entries)
+            await self._in_thread(known.memory.write, belief.kind, self._now(), belief.entries)
             known.is_kept, known.unkept = True, ""
         except OSError as error:
             known.unkept = f"its answer cannot be kept for a restart: {error}"
             _log.error("source {name}: {why}", name=known.settings.name, why=known.unkept)
-
-
-def _standing(known: _Known) -> str:
-    if known.entries is None:
-        return "there is no answer of before"
-    return f"its last good answer stays in force, with {len(known.offer.consoles)} consoles"
-
-
-def _few(names: set[str]) -> str:
-    some = ", ".join(sorted(names)[:3])
-    return f"{len(names)} consoles ({some}{', ...' if len(names) > 3 else ''})"

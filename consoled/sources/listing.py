@@ -14,17 +14,25 @@ from twisted.internet.defer import Deferred
 
 from consoled.command import run
 from consoled.core.secret import Secrets, SecretUnavailable
-from consoled.fetch import Fetcher, Unreachable
+from consoled.fetch import Fetcher, Late, Unreachable
 from consoled.inventory import Table
 from consoled.printable import printable
 from consoled.sources.settings import CommandSource, HttpSource
 
 LARGEST: Final = 64 << 20
 """Bytes of an answer."""
+MOST: Final = 4_000_000
+"""Values in an answer.  Python takes 64 bytes for the three of `{},`, so the bytes alone are no limit."""
 
 
 class Unusable(Exception):
     """There is no answer, or none of any use; the text says why, for operators, and shows nothing secret."""
+
+    def __init__(self, why: str, sort: str = "answer", more: str = "") -> None:
+        """`sort` is one of `core.sources.SORTS`; `more` is for the log alone, as it may name consoles."""
+        super().__init__(why)
+        self.sort = sort
+        self.more = more
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +83,14 @@ class Site:
                 token = await self._secrets.fetch(self._token, fresh=self._was_refused)
                 headers["Authorization"] = f"Bearer {token}"
             status, body = await self._http.get(url, headers)
-        except (Unreachable, SecretUnavailable) as error:
-            raise Unusable(str(error)) from None
+        except SecretUnavailable as error:
+            raise Unusable(str(error), "secret") from None
+        except Unreachable as error:
+            raise Unusable(str(error), "timeout" if isinstance(error, Late) else "unreachable") from None
         self._was_refused = status in (401, 403)
         if status != 200:
-            raise Unusable(f"{url}: status {status}{explained(body)}")
+            sort = "refused" if self._was_refused else "status"
+            raise Unusable(f"{url}: status {status}{explained(body)}", sort)
         return body
 
 
@@ -95,7 +106,7 @@ class Printed:
         argv = self._settings.command
         outcome = await run(self._around.reactor, argv, self._settings.limit, LARGEST)
         if not outcome.succeeded:
-            raise Unusable(f"{argv[0]} {outcome.how}")
+            raise Unusable(f"{argv[0]} {outcome.how}", "program")
         entries: list[Table] = await self._around.in_thread(parse, outcome.output)
         return entries
 
@@ -122,6 +133,8 @@ def parse(text: bytes) -> list[Table]:
 
 def decoded(text: bytes, kind: Any, what: str) -> Any:
     """`text` as JSON of this `kind`.  Raises `Unusable`: it is not `what`."""
+    if sum(map(text.count, (b",", b"[", b"{"))) > MOST:
+        raise Unusable(f"the answer has more than {MOST} values")
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as error:

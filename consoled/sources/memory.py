@@ -6,13 +6,12 @@ operator's word that one which is held back is meant.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import mkstemp
 
 import msgspec
 
+from consoled import atomic
 from consoled.inventory import Table
 
 
@@ -46,17 +45,12 @@ class Memory:
 
     def write(self, kind: str, at: float, entries: Sequence[Table]) -> None:
         """Keep an answer, wholly or not at all.  Raises `OSError`.  May block: call it in a thread."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file, name = mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")  # mode 0600
-        try:
-            with open(file, "wb") as new:  # noqa: PTH123
-                new.write(msgspec.json.encode(Answer(kind, at, list(entries))))
-                new.flush()
-                os.fsync(new.fileno())
-            Path(name).replace(self._path)
-        except BaseException:
-            Path(name).unlink()
-            raise
+        atomic.replace(self._path, msgspec.json.encode(Answer(kind, at, list(entries))))
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether the operator has made the flag."""
+        return self.flag.exists()
 
     def take_flag(self) -> bool:
         """Whether the operator has made the flag, which is gone then."""

@@ -1,6 +1,6 @@
 """What the file says of a source, and what is made of one entry of its answer.
 
-Read by `config`.  `table` is asked by `consoles` for each entry, at each new answer and at each reload: what the file
+Read by `config`.  `table` is asked by `offers` for each entry, at each new answer and at each reload: what the file
 says is not kept with the answers.
 """
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from consoled.consoles import kept
+from consoled.consoles import KINDS, kept
 from consoled.core.secret import Secret
 from consoled.inventory import Table
 from consoled.units import Duration, FilePath
@@ -33,6 +33,8 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """For how long it may take to answer; more than 0."""
     max_shrink: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
     """The share of its consoles that may go away within an hour; an answer without more of them is held back."""
+    max_consoles: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 20_000
+    """How many consoles it may have; an answer with more counts as none."""
     group: str = ""
     """The `[[group]]` of its consoles, unless they say another."""
 
@@ -42,11 +44,11 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     @property
     def is_trusted(self) -> bool:
-        """See `consoles.Offering`."""
+        """Whether its consoles may run programs and name files and secrets of this machine."""
         return True
 
     def table(self, entry: Table) -> Table:
-        """See `consoles.Offering`."""
+        """The table of a console for one entry of its answer.  Raises `ValueError` that begins with a key."""
         return {"group": self.group} | kept(entry)
 
 
@@ -104,13 +106,33 @@ class HttpSource(_OverHttp, frozen=True, kw_only=True, tag="http"):
         return self.trusted
 
 
-_PASSWORD: Final = {"vault": "secret/hms-creds/{bmc}", "field": "Password"}
+_CREDS: Final = "secret/hms-creds/{bmc}"
+_LOGIN: Final[Table] = {
+    "user": "{user}",
+    "user_from": {"vault": _CREDS, "field": "Username"},
+    "password": {"vault": _CREDS, "field": "Password"},
+}
+_KEY: Final = {"vault": "transit/export/signing-key/mountain-bmc-console", "field": "keys"}
 CLASSES: Final[dict[str, Table]] = {
-    "river": {"kind": "ipmi", "address": "{fqdn}", "user": "{user}", "password": _PASSWORD},
-    "mountain": {"kind": "ssh", "address": "{bmc}", "user": "{node}"},
-    "paradise": {"kind": "ssh", "address": "{fqdn}:2200", "user": "{user}", "password": _PASSWORD},
+    "river": {"kind": "ipmi", "address": "{fqdn}", **_LOGIN},
+    "mountain": {"kind": "ssh", "address": "{bmc}", "user": "{node}", "key": _KEY},
+    "paradise": {"kind": "ssh", "address": "{fqdn}:2200", **_LOGIN},
 }
 """How the nodes of each class are reached, unless the file says otherwise."""
+_INSTEAD: Final = {"user_from": {"user", "password"}, "key": {"agent", "key_files", "password"}}
+"""What is not said where the file says one of these."""
+
+
+def _class_table(node_class: str, own: Table) -> Table:
+    """How the nodes of a class are reached, as the file has it that says `own`."""
+    said = CLASSES[node_class] | own
+    fields = KINDS[said["kind"]].__struct_fields__ if said["kind"] in KINDS else ()
+    default = {
+        key: value
+        for key, value in CLASSES[node_class].items()
+        if key in fields and not _INSTEAD.get(key, set()) & own.keys()
+    }
+    return default | {"kind": said["kind"]} | own
 
 
 class CsmSource(_OverHttp, frozen=True, kw_only=True, tag="csm"):
@@ -123,11 +145,11 @@ class CsmSource(_OverHttp, frozen=True, kw_only=True, tag="csm"):
     names: Literal["xname", "alias"] = "xname"
     """What the consoles are called; a node without an alias goes by its xname."""
     bmc_user: str = "root"
-    """`{user}` of a BMC of which HSM knows none."""
+    """`{user}` of a BMC of which HSM knows none; it counts where a class has a `user` or `password` of the file's."""
     river: dict[str, Any] = {}
     """Any key of a console, for nodes of the class River, which are reached by IPMI."""
     mountain: dict[str, Any] = {}
-    """The same for Mountain and Hill, which are reached by SSH with a key; there is no default for it."""
+    """The same for Mountain and Hill, which are reached by SSH with a key, by default the one that Vault exports."""
     paradise: dict[str, Any] = {}
     """The same for those of River that are known as Paradise, which are reached by SSH with a password."""
 
@@ -153,7 +175,7 @@ class CsmSource(_OverHttp, frozen=True, kw_only=True, tag="csm"):
             case {"name": str() as name, "class": str() as node_class, "let": dict() as let} if node_class in CLASSES:
                 own = self.classes[node_class]
                 let = let | own.get("let", {})
-                return {"group": self.group} | CLASSES[node_class] | own | {"name": name, "let": let}
+                return {"group": self.group} | _class_table(node_class, own) | {"name": name, "let": let}
         raise ValueError("class: it is no node")
 
 

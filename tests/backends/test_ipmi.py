@@ -451,6 +451,35 @@ def test_a_refused_login_is_tried_again_only_with_another_secret(world: World, p
     assert len(world.plays) == 2
 
 
+@both
+def test_a_user_whose_name_is_kept_beside_the_password(world: World, program: str) -> None:
+    world.vault.values = ["admin", CANARY]
+    attempt = world.dial(program=program, user="", user_from={"vault": "secret/x", "field": "Username"})
+    assert any(word.endswith("admin") for word in world.play.argv)
+    world.play.logs_in()
+    world.play.says(UP[program])
+    assert attempt.line
+
+
+@both
+def test_a_refused_login_is_tried_again_with_another_user(world: World, program: str) -> None:
+    world.vault.values = ["admin", CANARY, "root", CANARY]
+    world.dial(program=program, user="nobody", user_from={"vault": "secret/x", "field": "Username"})
+    world.play.logs_in()
+    world.play.says(BAD_PASSWORD[program])
+    world.play.exits()
+    assert [fresh for _, fresh in world.vault.fetched] == [False, False, True, True]
+    assert any(word.endswith("root") for word in world.play.argv)
+    assert not any("nobody" in word for play in world.plays for word in play.argv)
+
+
+@pytest.mark.parametrize("user", ["", "x" * 17, "a\0b"])
+def test_a_user_that_can_be_none(world: World, user: str) -> None:
+    world.vault.values = [user, CANARY]
+    assert world.dial(user_from={"vault": "secret/x", "field": "Username"}).result.type is Refused
+    assert world.plays == []
+
+
 def test_a_refusal_stays_one_when_the_secret_cannot_be_had_again(world: World) -> None:
     world.vault.values = [CANARY, SecretUnavailable("vault is sealed")]
     attempt = world.dial()

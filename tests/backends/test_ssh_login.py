@@ -206,6 +206,13 @@ def test_once_more_and_not_twice(bmc: World) -> None:
     ]
 
 
+def test_a_user_whose_name_is_kept_beside_the_password(bmc: World) -> None:
+    who = Secret(vault="secret/hms-creds/bmc1", field="Username")
+    bmc.vault.cached[who] = "root"
+    assert bmc.dial(user_from=who).line
+    assert bmc.server.user == b"root", "and not the one of the settings"
+
+
 def test_no_fresh_secret(bmc: World) -> None:
     bmc.server.passwords = {"another"}
     del bmc.vault.fresh[PASSWORD]

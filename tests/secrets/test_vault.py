@@ -8,7 +8,7 @@ import trustme
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 from twisted.internet import reactor
-from twisted.internet.defer import execute, succeed
+from twisted.internet.defer import CancelledError, execute, gatherResults, succeed
 from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
 from twisted.internet.ssl import CertificateOptions
 from twisted.web.resource import Resource
@@ -31,6 +31,7 @@ class FakeVault(Resource):
         self.requests: list[str] = []
         self.namespaces: list[str | None] = []
         self.mode = "well"
+        self.keys: object = {"9": f"old {CANARY}", "10": f"new {CANARY}", "2": "older"}
 
     def render(self, request):
         path = request.path.decode()
@@ -58,6 +59,8 @@ class FakeVault(Resource):
             request.setResponseCode(403)
             return b'{"errors":["permission denied"]}'
         secret = {"Xname": "x1", "Username": "root", "Password": CANARY, "Count": 3}
+        if path == "/v1/transit/export/signing-key/console":
+            return json.dumps({"data": {"name": "console", "type": 3, "keys": self.keys}}).encode()
         if path == "/v1/secret/hms-creds/x1":
             return json.dumps({"data": secret}).encode()
         if path == "/v1/kv/data/hms-creds/x1":
@@ -138,6 +141,58 @@ async def test_what_is_not_there(address, path, field, said):
     assert await refusal(store(address, version=1).read(path, field)) == said
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest_twisted.ensureDeferred
+async def test_the_newest_version_of_a_key(address, version):
+    client = store(address, version=version)
+    assert await client.read("transit/export/signing-key/console", "keys") == f"new {CANARY}"
+
+
+@pytest.mark.parametrize("keys", [{}, {"latest": "x"}, {"1": 3}, {"1": ""}, [], "x" * 9 + CANARY, None])
+@pytest_twisted.ensureDeferred
+async def test_a_key_without_versions(address, vault, keys):
+    vault.keys = keys
+    path = "transit/export/signing-key/console"
+    if isinstance(keys, str):
+        assert await store(address, version=1).read(path, "keys") == keys
+    else:
+        assert await refusal(store(address, version=1).read(path, "keys")) == f"vault {path}: it has no field keys"
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_place_of_the_transit_engine(address, vault):
+    path = "transit/export/signing-key/console"
+    await refusal(store(address, transit="keys").read(path, "keys"))
+    await refusal(store(address, transit="keys").read("keys/export/x", "keys"))
+    assert vault.requests == ["GET /v1/transit/data/export/signing-key/console", "GET /v1/keys/export/x"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_thousand_log_in_once(address, vault, tmp_path):
+    (tmp_path / "token").write_text("service-account")
+    client = store(address, version=1, kubernetes=Kubernetes(role="consoled", token=str(tmp_path / "token")))
+
+    async def everybody():
+        reading = [client.read("secret/hms-creds/x1", "Password") for _ in range(50)]
+        reading[0].addErrback(lambda failure: failure.trap(CancelledError))
+        reading[0].cancel()  # who leaves does not cost the others their token
+        assert await gatherResults(reading[1:]) == [CANARY] * 49
+
+    await everybody()
+    vault.tokens = {"somebody-else's"}
+    await everybody()
+    assert len([request for request in vault.requests if request.startswith("POST")]) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_login_that_fails_fails_for_all_and_is_tried_again(address, tmp_path):
+    client = store(address, version=1, kubernetes=Kubernetes(role="consoled", token=str(tmp_path / "token")))
+    for reading in [client.read("secret/hms-creds/x1", "Password") for _ in range(3)]:
+        assert "token: No such file" in await refusal(reading)
+    (tmp_path / "token").write_text("service-account")
+    assert await client.read("secret/hms-creds/x1", "Password") == CANARY
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_token_that_was_renewed(address, vault):
     secrets = Secrets()
@@ -185,7 +240,7 @@ async def test_a_vault_that_is_not_well(address, vault, mode):
 
 @pytest_twisted.ensureDeferred
 async def test_no_vault_at_all():
-    assert "ConnectionRefusedError" in await refusal(store("http://127.0.0.1:1").read("kv/x", "Password"))
+    assert "refused" in await refusal(store("http://127.0.0.1:1").read("kv/x", "Password"))
 
 
 @pytest_twisted.ensureDeferred
@@ -216,6 +271,8 @@ async def test_its_certificate_is_checked(vault, tmp_path):
     ("settings", "said"),
     [
         ({"address": "http://vault:8200", "token": Secret(env="T")}, "https"),
+        ({"address": "http://127.0.0.1.example.com:8200", "token": Secret(env="T")}, "https"),
+        ({"address": "ftp://vault", "token": Secret(env="T"), "unsafe_plaintext": True}, "https"),
         ({"address": "https://vault:8200"}, "one of token and kubernetes"),
         ({"address": "https://vault", "token": Secret(env="T"), "kubernetes": Kubernetes(role="r")}, "not both"),
         ({"address": "https://vault", "token": Secret(env="T"), "version": 3}, "version"),
@@ -224,6 +281,10 @@ async def test_its_certificate_is_checked(vault, tmp_path):
 def test_settings_that_make_no_sense(settings, said):
     with pytest.raises(ValueError, match=said):
         VaultSettings(**settings)
+
+
+def test_plaintext_that_is_meant():
+    assert VaultSettings(address="http://cray-vault.vault:8200", token=Secret(env="T"), unsafe_plaintext=True)
 
 
 def test_a_ca_file_without_a_certificate(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as lenient
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
@@ -16,6 +17,7 @@ from consoled.inventory import Kept
 from consoled.sources.csm import Component, Csm, Endpoint, as_hsm_would, first_aliases, listed
 from consoled.sources.keeper import Keeper
 from consoled.sources.listing import Around, Unusable
+from consoled.sources.offers import offer
 from consoled.sources.settings import CsmSource
 from tests.fakes import result
 
@@ -100,9 +102,9 @@ def settings(**more: Any) -> CsmSource:
 def consoles(api: Api, source: CsmSource) -> dict[str, Any]:
     entries = result(Deferred.fromCoroutine(Csm(source, api, AROUND).ask()))
     assert entries == json.loads(json.dumps(entries))
-    offer = MAKING.offer(source, entries)
-    assert offer.complaints == ()
-    return {name: console for name, (console, _) in offer.consoles.items()}
+    found = offer(MAKING, source, entries)
+    assert found.complaints == ()
+    return {name: console for name, (console, _) in found.consoles.items()}
 
 
 def test_each_class_is_reached_in_its_own_way():
@@ -111,17 +113,18 @@ def test_each_class_is_reached_in_its_own_way():
 
     river = found["x3000c0s1b0n0"]
     assert (river.__struct_config__.tag, river.address, river.user) == ("ipmi", "x3000c0s1b0.hmn", "admin")
+    assert (river.user_from.vault, river.user_from.field) == ("secret/hms-creds/x3000c0s1b0", "Username")
     assert (river.password.vault, river.password.field) == ("secret/hms-creds/x3000c0s1b0", "Password")
 
     mountain = found["x1000c0s0b1n1"]
     assert (mountain.__struct_config__.tag, mountain.address, mountain.user) == ("ssh", "x1000c0s0b1", "n1")
     assert mountain.key_files == ("/etc/consoled/m.key",)
-    assert mountain.password is None
+    assert (mountain.password, mountain.key, mountain.user_from) == (None, None, None)
     assert (found["x9000c1s0b0n0"].address, found["x9000c1s0b0n0"].user) == ("x9000c1s0b0", "n0")
 
     paradise = found["x3000c0s2b0n0"]
     assert (paradise.__struct_config__.tag, paradise.address, paradise.user) == ("ssh", "x3000c0s2b0.hmn:2200", "root")
-    assert paradise.password.vault == "secret/hms-creds/x3000c0s2b0"
+    assert paradise.password.vault == paradise.user_from.vault == "secret/hms-creds/x3000c0s2b0"
 
 
 def test_a_node_whose_bmc_has_no_endpoint_is_left_out():
@@ -132,6 +135,60 @@ def test_what_the_file_says_of_a_class_wins():
     river = {"user": "{user}-2", "cipher_suites": [3], "password": Kept("s3cret"), "let": {"user": "ops"}}
     console = consoles(Api(), settings(river=river))["x3000c0s1b0n0"]
     assert (console.user, console.cipher_suites, console.password.literal) == ("ops-2", (3,), "s3cret")
+
+
+def test_the_key_for_mountain_is_vaults():
+    key = consoles(Api(), settings(mountain=KNOWN))["x1000c0s0b1n1"].key
+    assert (key.vault, key.field) == ("transit/export/signing-key/mountain-bmc-console", "keys")
+
+
+@pytest.mark.parametrize(
+    ("river", "user", "user_from", "password"),
+    [
+        ({"user": "ops"}, "ops", None, "vault secret/hms-creds/x3000c0s1b0"),
+        ({"password": {"env": "BMC"}}, "admin", None, "env BMC"),
+        ({"user_from": {"env": "WHO"}}, "admin", "env WHO", "vault secret/hms-creds/x3000c0s1b0"),
+    ],
+)
+def test_credentials_of_the_files(river, user, user_from, password):
+    console = consoles(Api(), settings(river=river))["x3000c0s1b0n0"]
+    assert (console.user, console.user_from and str(console.user_from), str(console.password)) == (
+        *(user, user_from, password),
+    )
+
+
+def test_a_class_that_is_reached_in_another_way():
+    found = consoles(Api(), settings(river={"kind": "telnet", "address": "{alias}:23"}, mountain={"kind": "tcp"} | AT))
+    assert found["x3000c0s1b0n0"].__struct_config__.tag == "telnet"
+    assert found["x1000c0s0b1n1"].address == "ts:2001"
+    found = offer(MAKING, settings(river={"kind": "pigeon"}), [node("x3000c0s1b0n0")])
+    assert "kind: must be one of" in found.complaints[0]
+
+
+AT = {"address": "ts:2001"}
+
+
+def node(xname: str) -> dict[str, Any]:
+    let = {"xname": xname, "bmc": xname[:-2], "node": "n0", "fqdn": "b", "alias": xname, "user": "root"}
+    return {"name": xname, "class": "river", "let": let}
+
+
+def test_a_component_without_a_name_does_not_cost_the_others():
+    api = Api()
+    components = api.pages[f"{HSM}/State/Components?type=Node"]["Components"]
+    del components[0]["ID"]
+    components.append({"ID": "x3000c0s3b0n0", "Type": "Node"})
+    api.pages[f"{HSM}/Inventory/RedfishEndpoints"]["RedfishEndpoints"] += [{"Hostname": "x"}, endpoint("x3000c0s3b0")]
+    api.pages[f"{HSM}/Inventory/Hardware?Manufacturer=Foxconn&Type=Node"].append({"PopulatedFRU": None})
+    found = offer(MAKING, settings(), result(Deferred.fromCoroutine(Csm(settings(), api, AROUND).ask())))
+    assert len(found.consoles) == 3
+    assert found.complaints == ("entry 0 ().ID: is missing", "entry 3 (x3000c0s3b0n0).Class: is missing")
+
+
+def test_a_piece_of_hardware_without_a_name_does_not_cost_the_others():
+    api = Api()
+    del api.pages[f"{SLS}/hardware"][1]["Xname"]
+    assert len(consoles(api, settings(hsm="", sls=SLS))) == 2
 
 
 def test_by_their_aliases():
@@ -173,7 +230,8 @@ def test_a_system_without_paradise(nothing):
         ("x3000c0s1b0", "River", {}, "ID: it is not the xname of a node"),
         ("../../etc", "River", {}, "ID: it is not the xname of a node"),
         ("x3000c0s1b0n0", "Other", {}, "Class: 'Other' is none of River, Mountain and Hill"),
-        ("x3000c0s1b0n0", None, {}, "Class: None is none of River, Mountain and Hill"),
+        ("x3000c0s1b0n0", None, {}, "Class: is missing"),
+        ("x3000c0s1b0n0", "", {}, "Class: is missing"),
         ("x3000c0s1b0n0", "River", {"FQDN": "-oProxyCommand=x"}, "fqdn: '-oProxyCommand=x' cannot be one"),
         ("x3000c0s1b0n0", "River", {"FQDN": "{name}"}, "fqdn: '{name}' cannot be one"),
         ("x3000c0s1b0n0", "River", {"User": "-U"}, "user: '-U' cannot be one"),
@@ -185,9 +243,9 @@ def test_what_makes_no_sense_is_left_out(xname, node_class, bmc, said):
     api.pages[f"{HSM}/State/Components?type=Node"]["Components"].pop(0)
     api.pages[f"{HSM}/Inventory/RedfishEndpoints"]["RedfishEndpoints"][0] |= bmc
     entries = result(Deferred.fromCoroutine(Csm(settings(), api, AROUND).ask()))
-    offer = MAKING.offer(settings(), entries)
-    assert len(offer.consoles) == 3
-    [complaint] = offer.complaints
+    found = offer(MAKING, settings(), entries)
+    assert len(found.consoles) == 3
+    [complaint] = found.complaints
     assert complaint.endswith(f"({xname}).{said}")
 
 
@@ -235,6 +293,7 @@ texts = st.one_of(
 xnames = st.one_of(st.from_regex(r"x\dc\ds\db\dn\d", fullmatch=True), st.text(max_size=8))
 
 
+@lenient(deadline=None)
 @given(
     st.lists(st.builds(Component, ID=xnames, Type=st.sampled_from(["Node", "NodeBMC"]), Class=texts)),
     st.lists(st.builds(Endpoint, ID=st.from_regex(r"x\dc\ds\db\d", fullmatch=True), FQDN=texts, User=texts)),
@@ -244,9 +303,9 @@ xnames = st.one_of(st.from_regex(r"x\dc\ds\db\dn\d", fullmatch=True), st.text(ma
 def test_whatever_they_say_it_is_a_list_or_a_complaint(components, endpoints, paradise, aliases):
     source = settings(names="alias")
     entries = listed(source, components, endpoints, paradise, aliases)
-    offer = MAKING.offer(source, json.loads(json.dumps(entries)))
-    assert len(offer.consoles) + len(offer.complaints) == len(entries)
-    for console, _ in offer.consoles.values():
+    found = offer(MAKING, source, json.loads(json.dumps(entries)))
+    assert len(found.consoles) + len(found.complaints) == len(entries)
+    for console, _ in found.consoles.values():
         assert not console.address.startswith("-")
         assert not console.user.startswith("-")
 

@@ -7,14 +7,16 @@ import stat
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from consoled.consoles import Making
-from consoled.sources.keeper import RETRY, RETRY_MOST, SUDDEN, Keeper
+from consoled.core.sources import SORTS, HeldBack, SourceState
+from consoled.sources.belief import SAID, SUDDEN
+from consoled.sources.keeper import RETRY, RETRY_MOST, Keeper
 from consoled.sources.listing import Around, Unusable
 from consoled.sources.settings import CommandSource, HttpSource
 from tests.fakes import EPOCH, result
@@ -56,11 +58,12 @@ class Room:
         self.source = Source()
         self.changes = 0
         self.said: list[str] = []
+        self.wall = 0.0
         self.keeper: Keeper
 
     def keep(self, settings: Any = SOURCE, before: Keeper | None = None, making: Making = MAKING) -> Keeper:
         def now() -> float:
-            return EPOCH
+            return EPOCH + self.wall
 
         def make(*_: object) -> Source:
             return self.source
@@ -88,6 +91,11 @@ class Room:
         return set(self.keeper.offers["cmdb"].consoles)
 
     @property
+    def state(self) -> SourceState:
+        [state] = self.keeper.states
+        return state
+
+    @property
     def kept(self) -> Any:
         return json.loads((self.directory / "cmdb.json").read_bytes())
 
@@ -97,7 +105,7 @@ def room(tmp_path):
     room = Room(tmp_path)
 
     def heard(event):
-        if event.get("log_namespace") == "consoled.sources.keeper":
+        if event.get("log_namespace", "").startswith("consoled.sources."):
             room.said.append(event["log_format"].format(**event))
 
     globalLogPublisher.addObserver(heard)
@@ -189,7 +197,7 @@ def test_of_a_thousand_bad_entries_some_are_named(room):
 BAD = [
     (Unusable("status 503"), "status 503"),
     ([], "the answer is empty"),
-    ([{"name": "a", "x": 1}], "none of its 1 entries makes a console: entry 0 (a): Object contains unknown field `x`"),
+    ([{"name": "a", "x": 1}], "none of its 1 entries makes a console"),
 ]
 
 
@@ -201,7 +209,8 @@ def test_a_failure_keeps_the_last_good_answer(room, answer, why):
     assert room.names == names(1, 2)
     assert room.changes == 1
     assert room.keeper.trouble == f"source cmdb: {why}; its last good answer stays in force, with 2 consoles"
-    assert room.said == [room.keeper.trouble]
+    [said] = room.said
+    assert said.removesuffix(" (entry 0 (a): Object contains unknown field `x`)") == room.keeper.trouble
     room.answer(answer)
     assert len(room.said) == 1
     room.answer(nodes(1, 2))
@@ -233,7 +242,8 @@ def test_a_source_with_a_defect_of_ours(room, flush):
     room.start()
     room.answer(ZeroDivisionError())
     assert room.names == names(1)
-    assert room.keeper.trouble == "source cmdb: it cannot be asked; see the log"
+    trouble = "source cmdb: it cannot be asked; see the log; its last good answer stays in force, with 1 consoles"
+    assert room.keeper.trouble == trouble
     assert len(flush(ZeroDivisionError)) == 1
 
 
@@ -325,12 +335,12 @@ def test_the_story_of_an_inventory_that_shrinks(room):
     assert room.names == names(*ALL)
     assert room.changes == 1
     flag = room.directory / "cmdb.confirm"
-    trouble = (
-        "source cmdb: 70 consoles (n30, n31, n32, ...) of 100 are missing from its answer: it is held back.  If they "
-        f"are really gone, `touch {flag}` and reload"
-    )
+    trouble = "source cmdb: 70 of 100 consoles are missing from its answer: it is held back"
     assert room.keeper.trouble == trouble
-    assert room.said == [trouble]
+    assert room.said == [
+        f"{trouble} (n30, n31, n32, ...).  If they are really gone, `touch {flag}` and reload, or "
+        "POST /v1/reload?confirm=cmdb"
+    ]
 
     # It goes on so for a night, with a failure between.
     room.clock.pump([60] * 100)
@@ -369,7 +379,8 @@ def test_an_outage_in_small_steps_is_one_too(room):
         room.answer(nodes(*ALL[gone:]))
         room.clock.advance(60)
     assert room.names == names(*ALL[20:])
-    assert "95 consoles (n0, n1, n10, ...) of 100 are missing" in str(room.keeper.trouble)
+    assert "95 of 100 consoles are missing" in str(room.keeper.trouble)
+    assert room.state.held.lost[:3] == ("n0", "n1", "n10")
 
 
 def test_what_went_long_ago_does_not_count(room):
@@ -393,7 +404,7 @@ def test_entries_that_turn_bad_count_as_missing(room):
     room.start()
     room.answer([*nodes(*ALL[:50]), *[{"name": f"n{number}", "no": 1} for number in ALL[50:]]])
     assert room.names == names(*ALL)
-    assert "50 consoles" in str(room.keeper.trouble)
+    assert "50 of 100 consoles" in str(room.keeper.trouble)
 
 
 def test_the_share_is_the_sites_to_choose(room):
@@ -403,6 +414,7 @@ def test_the_share_is_the_sites_to_choose(room):
     assert room.names == names(1)
 
 
+@settings(deadline=None)
 @given(
     st.sets(st.integers(0, 30), min_size=1),
     st.lists(st.one_of(st.none(), st.sets(st.integers(0, 30))), max_size=12),
@@ -458,7 +470,7 @@ def test_only_what_was_held_back_is_confirmed(room):
     (room.directory / "cmdb.confirm").touch()
     room.answer(nodes(1))
     assert room.names == names(*ALL[:30])
-    assert "29 consoles" in str(room.keeper.trouble)
+    assert "29 of 30 consoles" in str(room.keeper.trouble)
 
 
 def test_after_that_the_rest_is_guarded_as_before(room):
@@ -508,6 +520,143 @@ def test_one_from_before_the_hold_is_taken_away(room):
     result(asking)
     assert not (room.directory / "cmdb.confirm").exists()
     assert room.names == names(*ALL)
+
+
+def test_a_keeper_that_never_starts_changes_nothing(room):
+    """The reload that it is for may still be refused."""
+    held(room)
+    flag = room.directory / "cmdb.confirm"
+    flag.touch()
+    inherited, before = room.keeper, room.kept
+    room.keep(before=inherited)
+    room.answer(room.source.answer)
+    assert room.names == names(*ALL[:30])
+    assert (flag.exists(), room.kept) == (True, before)
+    refused, room.keeper = room.keeper, inherited
+    assert room.names == names(*ALL)
+    assert room.state.held is not None
+    refused.start(room.changed)
+    inherited.stop()
+    room.keeper = refused
+    assert not flag.exists()
+    assert len(room.kept["entries"]) == 30
+
+
+def test_a_flag_counts_once(room):
+    held(room)
+    (room.directory / "cmdb.confirm").touch()
+    room.keep(before=room.keeper)
+    room.answer(nodes(*ALL[:10]))
+    room.answer(nodes(*ALL[:10]))
+    assert room.names == names(*ALL[:30])
+
+
+# ---------------------------------------------------------------------------------------------- what is shown
+
+
+def test_what_is_held_back_is_shown(room):
+    held(room)
+    state = room.state
+    assert state.held == HeldBack(EPOCH, tuple(sorted(names(*ALL[30:]))), 100)
+    assert (state.name, state.kind, state.consoles, state.failures) == ("cmdb", "command", 100, 0)
+    room.wall = 600
+    room.answer(nodes(*ALL[:20]))
+    held_back = room.state.held
+    assert held_back is not None
+    assert (held_back.since, len(held_back.lost)) == (EPOCH, 80), "it goes on being held back"
+    assert room.state.asked.good_at == EPOCH
+    room.answer(nodes(*ALL))
+    assert room.state.held is None
+    assert room.state.asked.good_at == EPOCH + 600
+
+
+@pytest.mark.parametrize(
+    ("answer", "sort"),
+    [
+        (Unusable("no route", "unreachable"), "unreachable"),
+        ([], "answer"),
+        ([{"nome": "n1"}], "answer"),
+        (ZeroDivisionError(), "defect"),
+    ],
+)
+def test_failures_are_counted_by_their_sort(room, flush, answer, sort):
+    room.source.answer = nodes(1)
+    room.start()
+    room.answer(answer)
+    room.answer(answer)
+    assert (room.state.asked.times, room.state.asked.failures, room.state.failures) == (3, {sort: 2}, 2)
+    assert sort in SORTS
+    room.restart(before=room.keeper)
+    assert room.state.asked.failures == {sort: 3}, "a reload does not set them back"
+    room.answer(nodes(1))
+    assert (room.state.asked.times, room.state.failures) == (5, 0)
+
+
+def test_what_is_left_out_is_shown(room):
+    room.source.answer = [*nodes(1), *[{"name": f"m{number}", "no": 1} for number in range(150)]]
+    room.start()
+    assert room.state.left_out == 150
+    assert len(room.state.complaints) == SAID
+    assert "m0" in room.state.complaints[0]
+
+
+def test_names_are_for_the_log_and_not_for_everybody(room):
+    """Whoever may list one console reads what is wrong; names may be of other tenants."""
+    held(room)
+    assert "n30" in room.said[-1]
+    assert "n30" not in str(room.keeper.trouble)
+    room.answer([{"name": "n31", "no": 1}])
+    assert "n31" in room.said[-1]
+    assert "n31" not in str(room.keeper.trouble)
+
+
+# ---------------------------------------------------------------------------------------------- what is too much
+
+
+def test_a_source_without_end(room):
+    room.source.answer = nodes(1, 2)
+    room.start(settings=CommandSource(name="cmdb", command=("true",), max_consoles=10))
+    for answer in nodes(*range(11)), [{"name": "n[1-8]"}, {"name": "m[1-3]"}], [{"name": "n[1-999999]"}] * 11:
+        room.answer(answer)
+        assert room.names == names(1, 2)
+        assert "max_consoles" in str(room.keeper.trouble)
+    room.answer([{"name": "n[1-8]"}, {"name": "m[1-2]"}])
+    assert len(room.names) == 10
+
+
+def test_what_went_long_ago_keeps_no_reload_back(room):
+    room.source.answer = nodes(*ALL)
+    room.start()
+    room.answer(nodes(*ALL[20:]))
+    other = Making.of([], {"kind": "tcp", "address": "{name}:24"}, "/")
+    assert room.names == names(*ALL[20:])
+    room.clock.advance(SUDDEN - 1)
+    room.restart(before=room.keeper, making=other)
+    assert room.names == names(*ALL[20:])
+    strict = CommandSource(name="cmdb", command=("true",), max_shrink=0.1)
+    with pytest.raises(ValueError, match="20 consoles"):
+        room.keep(settings=strict, before=room.keeper)
+    room.clock.advance(1)
+    before = room.keeper
+    room.keep(settings=strict, before=before)
+    assert room.names == names(*ALL[20:])
+    before.stop()
+
+
+def test_a_reload_with_a_smaller_bound_is_refused(room):
+    room.source.answer = nodes(*ALL)
+    room.start()
+    with pytest.raises(ValueError, match=r"source\[0\].max_consoles: 100 consoles are more than 99"):
+        room.keep(settings=CommandSource(name="cmdb", command=("true",), max_consoles=99), before=room.keeper)
+
+
+def test_many_bad_entries_cost_no_more_than_others(room):
+    """Comparing each complaint with all of those before held up the reactor for hours."""
+    room.source.answer = [*nodes(1), *[{"name": f"m{number}", "no": 1} for number in range(2000)]]
+    room.start()
+    room.answer([*nodes(1), *[{"name": f"o{number}", "no": 1} for number in range(2000)]])
+    assert len(room.keeper.offers["cmdb"].complaints) == 100
+    assert room.keeper.offers["cmdb"].left_out == 2000
 
 
 def test_nothing_to_confirm(room):
@@ -620,7 +769,7 @@ def test_what_is_held_back_is_so_after_a_reload(room):
     held(room)
     room.restart(before=room.keeper)
     assert room.names == names(*ALL)
-    assert "70 consoles" in str(room.keeper.trouble)
+    assert "70 of 100 consoles" in str(room.keeper.trouble)
     room.keeper.confirm("cmdb")
     assert room.names == names(*ALL[:30])
 

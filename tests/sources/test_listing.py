@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 from typing import Any
 
 import pytest
 import pytest_twisted
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 from twisted.web.server import Site as TwistedSite
 
-from consoled.core.secret import Secret
+from consoled.core.secret import Secret, SecretUnavailable
+from consoled.core.sources import SORTS
+from consoled.sources import listing
 from consoled.sources.keeper import make
 from consoled.sources.listing import Around, Unusable, explained, parse
 from consoled.sources.settings import CommandSource, CsmSource, HttpSource
@@ -25,6 +29,8 @@ class Secrets:
     """Knows one, and another when it is asked afresh."""
 
     def fetch(self, secret: Secret, fresh: bool = False) -> Deferred[str]:
+        if secret.env:
+            return fail(SecretUnavailable(f"{secret}: no such variable"))
         return succeed("c4n4ry-2" if fresh else "c4n4ry-1")
 
 
@@ -88,13 +94,16 @@ class Page(Resource):
     def __init__(self) -> None:
         super().__init__()
         self.status = 200
-        self.body = b'[{"name":"n1"}]'
+        self.headers: dict[str, str] = {}
+        self.body: bytes | None = b'[{"name":"n1"}]'
         self.shown: list[str | None] = []
 
-    def render(self, request: Any) -> bytes:
+    def render(self, request: Any) -> Any:
         self.shown.append(request.getHeader("authorization"))
         request.setResponseCode(self.status)
-        return self.body
+        for name, value in self.headers.items():
+            request.setHeader(name, value)
+        return NOT_DONE_YET if self.body is None else self.body
 
 
 @pytest.fixture
@@ -147,6 +156,54 @@ async def test_a_server_that_fails(page, status, body, said):
     assert (await complaint(posted(page))).endswith(said)
 
 
+@pytest.mark.parametrize("where", ["{url}", "http://localhost:{port}/list", "file:///etc/passwd", "//evil/list"])
+@pytest_twisted.ensureDeferred
+async def test_a_redirect_is_not_followed_with_the_token_or_without(page, where):
+    port = page.url.partition("1:")[2].partition("/")[0]
+    page.status, page.headers = 302, {"Location": where.format(url=page.url, port=port)}
+    assert (await complaint(posted(page))).endswith(": status 302")
+    assert len(page.shown) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_is_packed(page):
+    page.headers, page.body = {"Content-Encoding": "gzip"}, gzip.compress(b"[" + b" " * 1_000_000 + b"]")
+    assert "compressed" in await complaint(posted(page))
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_is_too_long(page, monkeypatch):
+    monkeypatch.setattr(listing, "LARGEST", 1000)
+    page.body = b"[" + b" " * 1000 + b"]"
+    assert "the answer is larger than 1000 bytes" in await complaint(posted(page))
+
+
+SHORT = {"limit": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "more", "sort"),
+    [
+        (401, b"", {}, "refused"),
+        (403, b"", {}, "refused"),
+        (500, b"", {}, "status"),
+        (302, b"", {}, "status"),
+        (200, b"<html>", {}, "answer"),
+        (200, None, SHORT, "timeout"),
+        (200, b"[]", {"url": "http://127.0.0.1:1/list"}, "unreachable"),
+        (200, b"[]", {"token": Secret(env="none")}, "secret"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_sort_of_failure_it_is(page, status, body, more, sort):
+    page.status, page.body = status, body
+    given = {"name": "cmdb", "url": page.url, "token": Secret(literal="x"), "limit": 60.0} | more
+    with pytest.raises(Unusable) as caught:
+        await ask(HttpSource(**given))
+    assert caught.value.sort == sort
+    assert sort in SORTS
+
+
 @pytest_twisted.ensureDeferred
 async def test_an_hsm_that_fails_says_why_in_its_own_words(page):
     page.status = 500
@@ -159,6 +216,7 @@ async def test_an_hsm_that_fails_says_why_in_its_own_words(page):
 # ---------------------------------------------------------------------------------------------- texts
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_whatever_is_in_an_answer(text):
     assert isinstance(explained(text), str)
@@ -166,6 +224,16 @@ def test_whatever_is_in_an_answer(text):
         assert all(isinstance(entry, dict) for entry in parse(text))
     except Unusable as error:
         assert str(error).isprintable()
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" + b"{}," * 3000 + b"{}]", b"[" + b"[[[]]]," * 900 + b"[]]", b'[{"a":[1' + b",1" * 3000]
+)
+def test_few_bytes_that_make_many_objects(text, monkeypatch):
+    monkeypatch.setattr(listing, "MOST", 3000)
+    with pytest.raises(Unusable, match="more than 3000 values"):
+        parse(text)
+    assert parse(b'[{"name":"a"},' * 1 + b'{"name":"b"}]')
 
 
 def test_brackets_without_end():
