@@ -1,17 +1,14 @@
 """The configuration: one TOML file into frozen, typed values.
 
 `tap` loads it; every room gets the part that is its own.  Whatever is wrong is a `ConfigError` that names the file
-and the key.
+and the key; what is allowed and unwise is in `caveats`.
 """
 
 from __future__ import annotations
 
 import os
-import pwd
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,15 +23,15 @@ from consoled.auth.jwt_settings import JwtSettings
 from consoled.auth.roles import RoleSettings
 from consoled.auth.sinks import AuditSettings
 from consoled.auth.tapms import TapmsSettings
-from consoled.backends.process import ProcessSettings
 from consoled.consoles import KINDS as KINDS
-from consoled.consoles import AnyConsole, Making, Offer, check_keys, convert, kept
+from consoled.consoles import AnyConsole, Making, check_keys, convert, kept
 from consoled.consoles import ConfigError as ConfigError
-from consoled.fetch import is_private
 from consoled.inventory import Placed, Table, others_can_read, placed
-from consoled.listening.listeners import PROXIED, is_proxied
+from consoled.listening.descriptions import is_loopback, is_proxied, port
 from consoled.listening.settings import TlsSettings
+from consoled.logbook import LogSettings
 from consoled.secrets.vault import VaultSettings
+from consoled.sources.offers import Offer
 from consoled.sources.settings import AnySource, CsmSource
 from consoled.transcript.settings import TranscriptSettings
 from consoled.units import FilePath, Size
@@ -61,7 +58,7 @@ class HubSettings(_Table, frozen=True, kw_only=True):
     """`[hub]`."""
 
     state: FilePath = FilePath("/var/lib/consoled")
-    """A directory for what the daemon has to remember (host keys that were trusted on first use)."""
+    """A directory for what the daemon has to remember: trusted host keys, what the sources said, links on hold."""
     max_dials: Annotated[int, msgspec.Meta(ge=1)] = 128
     """How many connections may be begun at once; those that take longer than a tenth of a second do not count."""
     max_dials_each_host: Annotated[int, msgspec.Meta(ge=1)] = 8
@@ -102,6 +99,7 @@ class _Sections(_Table, frozen=True, kw_only=True):
     metrics: MetricsSettings = MetricsSettings()
     auth: AuthSettings | None = None
     audit: AuditSettings = AuditSettings()
+    log: LogSettings = LogSettings()
     vault: VaultSettings | None = None
     tenants: dict[str, str] = {}
     """A node set for each tenant, which is all that a user who is bound to this tenant sees."""
@@ -203,7 +201,7 @@ def _checked(file: _File, making: Making, tables: Placed, private: bool) -> Conf
         if listen in known:
             raise ConfigError(f"{key}[{index}]: {listen!r} is there already")
         known.add(listen)
-        if not 0 <= _port(listen) <= 65535:
+        if not 0 <= port(listen) <= 65535:
             raise ConfigError(f"{key}[{index}]: {listen!r}: ports go from 0 to 65535")
         if listen.startswith("ssl:"):
             raise ConfigError(f"{key}[{index}]: {listen!r}: the listeners with TLS are those of [tls], as tcp:")
@@ -278,50 +276,7 @@ def complete(config: Config, offers: Mapping[str, Offer]) -> tuple[Config, tuple
     return complete, tuple(complaints)
 
 
-def missing(config: Config) -> Iterator[str]:
-    """What consoles name and this machine has not, each with its key: users and files.
-
-    For `--check`.  The daemon starts without them: they may come later, and are looked for at each dial.
-    """
-    for console in config.consoles:
-        files = {f"key_files[{index}]": file for index, file in enumerate(getattr(console, "key_files", ()))}
-        if (tls := getattr(console, "tls", None)) is not None:
-            files |= {f"tls.{key}": getattr(tls, key) for key in ("ca", "certificate", "key")}
-        for key, file in files.items():
-            if file and not os.path.exists(file):  # noqa: PTH110  # it is a `str`, and there may be thousands
-                yield f"console {console.name}: {key}: there is no file {file}"
-        if isinstance(console, ProcessSettings) and console.user:
-            try:
-                pwd.getpwnam(console.user)
-            except KeyError:
-                yield f"console {console.name}: user: there is no user {console.user!r}"
-
-
-def warnings(config: Config) -> Iterator[str]:
-    """What is allowed and unsafe, each with its key.  Said at every start."""
-    if config.auth is None:
-        yield f"no [auth] is configured: whoever reaches {', '.join(config.http.listen)} may do everything"
-    if config.tapms is not None and not config.tapms.is_private:
-        yield (
-            f"tapms.unsafe_plaintext: whoever sits between here and {config.tapms.url} may give any node to any tenant"
-        )
-    clear = [listen for listen in config.http.listen if not is_loopback(listen)]
-    if config.auth is not None and clear:
-        yield f"http.listen: whoever sits between clients and {', '.join(clear)} sees their tokens; [tls] is safe"
-    for key in ("mahi", "vmapi", "cnapi") if config.cloudapi is not None else ():
-        if (url := getattr(config.cloudapi, key)) and not is_private(url):
-            lies = "whose key is whose" if key == "mahi" else "which machine is whose, and where"
-            yield f"cloudapi.{key}: whoever sits between here and there may say {lies}"
-    anybody = [one.name for one in config.consoles if getattr(getattr(one, "tls", None), "unsafe_any_certificate", 0)]
-    if anybody:
-        more = f" and {len(anybody) - 5} more" if len(anybody) > 5 else ""
-        yield (
-            f"tls.unsafe_any_certificate: whoever sits between here and {', '.join(anybody[:5])}{more} "
-            "may read and type there"
-        )
-
-
-FIXED = (("hub", "state"), ("transcript", "directory"), ("limits", "backlog"))
+FIXED = (("hub", "state"), ("transcript", "directory"), ("limits", "backlog"), ("log", "journal"))
 """What cannot be changed while the daemon runs: the table and the key."""
 
 
@@ -339,41 +294,3 @@ def settled(new: Config, old: Config) -> tuple[Config, tuple[str, ...]]:
 def tables(new: Config, old: Config) -> tuple[str, ...]:
     """The tables, other than those of consoles, that are others in `new` than in `old`."""
     return tuple(name for name in _Sections.__struct_fields__ if getattr(new, name) != getattr(old, name))
-
-
-_ARGUMENT = re.compile(r"(?:^|:)((?:\\.|[^:\\])*)")
-
-
-def is_loopback(description: str) -> bool:
-    """Whether a Twisted server endpoint description can only be reached from this machine.
-
-    Where that cannot be seen from the text (a socket that systemd hands over, a plugin's endpoint), it is no; so it is
-    for a proxy's, whose clients come from anywhere.
-    """
-    if is_proxied(description):
-        return False
-    kind, _, options = _endpoint(description)
-    if kind == "unix":
-        return True
-    if kind not in ("tcp", "tcp6"):
-        return False
-    interface = options.get("interface", "")
-    if interface == "localhost":
-        return True
-    try:
-        return ip_address(interface).is_loopback
-    except ValueError:
-        return False
-
-
-def _port(description: str) -> int:
-    """The TCP port of a Twisted server endpoint description; 0 if that cannot be seen from the text."""
-    kind, arguments, options = _endpoint(description)
-    text = options.get("port", arguments[0] if arguments else "")
-    return int(text) if kind in ("tcp", "tcp6") and re.fullmatch(r"-?\d{1,20}", text, re.ASCII) else 0
-
-
-def _endpoint(description: str) -> tuple[str, list[str], Mapping[str, str]]:
-    bare = description.removeprefix(PROXIED)
-    kind, *arguments = [re.sub(r"\\(.)", r"\1", part) for part in _ARGUMENT.findall(bare)]
-    return kind, arguments, dict(part.split("=", 1) for part in arguments if "=" in part)

@@ -19,7 +19,7 @@ from typing import Any
 
 import txaio
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError, fail
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -34,17 +34,22 @@ from consoled.auth.sinks import Records
 from consoled.auth.tickets import Tickets
 from consoled.backends.names import Names
 from consoled.backends.settings import Surroundings
-from consoled.config import Config, ConfigError, complete, settled, tables, warnings
+from consoled.caveats import warnings
+from consoled.config import Config, ConfigError, complete, settled, tables
 from consoled.core.access import User
 from consoled.core.changes import Changes
 from consoled.core.faults import NotOpen, NotReloaded
 from consoled.core.hub import Hub
+from consoled.core.sources import SourceState
 from consoled.core.tally import Tally
 from consoled.descriptors import raise_limit
 from consoled.fleet import Fleet
+from consoled.garbage import unhurried
 from consoled.listening.contexts import LOOK
 from consoled.machines import SWEEP, Machines
+from consoled.parking import Parking
 from consoled.reception import Reception
+from consoled.reloads import Reloads, Wish
 from consoled.secrets.fetcher import Fetcher
 from consoled.sources.keeper import Keeper
 from consoled.sources.listing import Around
@@ -55,6 +60,8 @@ REST = 60.0
 """Seconds between two looks at which consoles are silent."""
 LAST_WORDS = 1.0
 """Seconds for the audit to reach the disk when the daemon stops."""
+SAID = 20
+"""Names that two sources have which the log names one by one."""
 
 InThread = Callable[..., Deferred[Any]]
 
@@ -82,11 +89,13 @@ class Daemon(MultiService):
         self._config = config = whole(config, self._keeper)
         self._records = self._make_records(config)
         self._audit = Audit(self._records, time.time)
+        self._reloads = Reloads(self._take_up, self._audit)
         around = Surroundings(reactor, secrets, Path(config.hub.state), self._audit.noted)
         self._hub = Hub(config.hub.max_clients)
         meters, tally = Meters(), Tally()
-        self._fleet = Fleet(self._hub, around, config.hub, config.transcript, tally, meters.echo.observe)
-        census = Census(self._hub, meters.departed, tally, lambda: self._fleet.archive)
+        parking = Parking(Path(config.hub.state) / "parked.json", self._in_thread)
+        self._fleet = Fleet(self._hub, around, config.hub, config.transcript, tally, parking, meters.echo.observe)
+        census = Census(self._hub, meters.departed, tally, lambda: self._fleet.archive, self._sources)
         self._pulse = Pulse(reactor.seconds, meters.lag.observe)
         self._plan = self._fleet.plan(config.consoles, self._file.names)
         self._machines = Machines(self._hub, (), None, self._fleet.found)
@@ -95,18 +104,13 @@ class Daemon(MultiService):
         self._terms = Terms(config, self._standing)
         self._reception = Reception(
             *(self._terms, self._hub, self._machines, tickets, self._audit, reactor),
-            *(self._trouble, self._unready, self.reload, meters, census),
+            *(self._trouble, self._unready, self.reload, self._sources, meters, census),
         )
         self._reception.listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self._notifier: Notifier | None = None
+        self._notifier = Notifier({})
         self._repeating: list[LoopingCall] = []
         self._opening: Deferred[None] | None = None
         self._stopping = False
-        self._is_file_wanted = False
-        """Whether any of those who want a reload want the file to be read, and not just a source's word to count."""
-        self._wanted: list[tuple[User | None, Deferred[Changes]]] = []
-        """Who has asked for a reload that has not begun."""
-        self._reloading: Deferred[None] | None = None
 
     def consoles(self) -> Iterator[tuple[str, str, str]]:
         """Name, kind and address of each console of the configuration that it was made with."""
@@ -128,10 +132,13 @@ class Daemon(MultiService):
         parts = (self._fleet, self._records, self._reception, self._keeper)
         return "; ".join(part.trouble for part in parts if part.trouble) or None
 
+    def _sources(self) -> list[SourceState]:
+        return self._keeper.states
+
     # ------------------------------------------------------------------------------------------- start
 
     def privilegedStartService(self) -> None:
-        self._on_signal(signal.SIGHUP, self._hang_up)
+        self._on_signal(signal.SIGHUP, self._reloads.hang_up)
         try:
             super().privilegedStartService()  # type: ignore[no-untyped-call]
         except OSError as error:
@@ -155,7 +162,8 @@ class Daemon(MultiService):
     async def _open(self) -> None:
         await self._records.check()
         await self._take_up_machines()
-        await self._fleet.open(self._plan)
+        with unhurried():
+            await self._fleet.open(self._plan)
         config = self._config
         _log.info(
             "consoled {version} holds {count} consoles and listens at {listen}",
@@ -163,15 +171,14 @@ class Daemon(MultiService):
             count=len(self._hub),
             listen=", ".join((*config.http.listen, *(config.tls.listen if config.tls else ()))),
         )
-        self._keeper.start(self._sources_changed)
+        self._keeper.start(self._reloads.sources_changed)
         self._repeat(REST, self._hub.rest)
         self._repeat(BEAT, self._pulse.beat)
         self._repeat(SWEEP, self._machines.sweep)
-        if self._notifier is not None:
-            self._notifier.ready()
-            if self._notifier.watchdog:
-                self._repeat(self._notifier.watchdog / 2, self._notifier.alive)
-        self._reload_if_wanted()
+        self._notifier.ready()
+        if self._notifier.watchdog:
+            self._repeat(self._notifier.watchdog / 2, self._notifier.alive)
+        self._reloads.begin(self._notifier)
 
     def _take_up_machines(self) -> Deferred[None]:
         terms, cloudapi = self._terms, self._config.cloudapi
@@ -210,69 +217,18 @@ class Daemon(MultiService):
 
     # ------------------------------------------------------------------------------------------- reload
 
-    def reload(self, by: User | None = None) -> Deferred[Changes]:
-        """Read the configuration again, and take up what is different; see `core.changes.Reload`.
+    def reload(self, by: User | None = None, confirm: tuple[str, ...] = ()) -> Deferred[Changes]:
+        """Read the configuration again, and take up what is different; see `core.changes.Reload`."""
+        return self._reloads.ask(by, confirm)
 
-        One after the other: those who ask while one is under way, or before the start is over, share the next.
-        """
-        self._is_file_wanted = True
-        return self._want(by)
-
-    def _sources_changed(self) -> None:
-        """A source says other than before.  What comes of it is in the log."""
-        self._want(None).addErrback(lambda _: None)
-
-    def _want(self, by: User | None) -> Deferred[Changes]:
-        if self._stopping:
-            return fail(NotOpen())
-        answer: Deferred[Changes] = Deferred()
-        self._wanted.append((by, answer))
-        self._reload_if_wanted()
-        return answer
-
-    def _hang_up(self) -> None:
-        """SIGHUP.  What comes of it is in the log."""
-        self.reload().addErrback(lambda _: None)
-
-    def _reload_if_wanted(self) -> None:
-        if self._wanted and self._reloading is None and self._hub.is_open:
-            self._reloading = Deferred.fromCoroutine(self._reload())
-            self._reloading.addBoth(self._reloaded)
-
-    def _reloaded(self, _: object) -> None:
-        self._reloading = None
-        self._reload_if_wanted()
-
-    async def _reload(self) -> None:
-        wanted, self._wanted = self._wanted, []
-        by = next((user for user, _ in wanted if user), None)
-        if self._notifier is not None:
-            self._notifier.reloading()
-        try:
-            changes = await self._take_up(by)
-        except Exception as error:
-            refusal: Exception = NotOpen() if self._stopping else error
-            if isinstance(error, NotReloaded):
-                _log.error("not reloaded, and nothing has changed: {why}", why=error)
-                self._audit.noted("reload", by, failed=str(error))
-            elif error is refusal:
-                _log.failure("a reload was not completed")
-            for _, answer in wanted:
-                answer.errback(refusal)
-        else:
-            for _, answer in wanted:
-                answer.callback(changes)
-        if self._notifier is not None and not self._stopping:
-            self._notifier.ready()
-
-    async def _take_up(self, by: User | None) -> Changes:
-        """What can go wrong does so before anything is changed, and is `NotReloaded`."""
+    async def _take_up(self, wish: Wish) -> Changes:
+        """One reload; see `reloads.TakeUp`.  What can go wrong does so before anything is changed."""
         before, records = self._config, self._records
         try:
-            file, restart, keeper = await self._ask(before)
+            file, restart, keeper = await self._ask(before, wish)
             config = whole(file, keeper)
             terms = Terms(config, self._standing, self._terms)
-            plan = self._fleet.plan(config.consoles, file.names)
+            plan = await self._fleet.plan_in_turns(config.consoles, file.names)
             made = self._reception.new_listeners(config)
             if config.audit != before.audit:
                 records = self._make_records(config)
@@ -302,26 +258,24 @@ class Daemon(MultiService):
         await self._fleet.apply(plan, config.hub, config.transcript)
         self._budget()
         await leaving
-        changes = Changes(
+        return Changes(
             added=plan.added,
             changed=plan.changed,
             removed=plan.removed,
             reconnected=plan.reconnected,
             settings=tables(config, before),
             restart=restart,
+            held_back=tuple(state.name for state in keeper.states if state.held),
         )
-        (_log.warn if restart else _log.info)("reloaded: {changes}", changes=changes)
-        counts = len(plan.added), len(plan.changed), len(plan.removed)
-        self._audit.noted("reload", by, added=counts[0], changed=counts[1], removed=counts[2])
-        return changes
 
-    async def _ask(self, before: Config) -> tuple[Config, tuple[str, ...], Keeper]:
-        """The file and its sources, asked again if somebody wants that; and the keys that take a restart."""
-        if not self._is_file_wanted:
+    async def _ask(self, before: Config, wish: Wish) -> tuple[Config, tuple[str, ...], Keeper]:
+        """The file and its sources, asked again if that is wished; and the keys that take a restart."""
+        if not wish.anew:
             return self._file, (), self._keeper
-        self._is_file_wanted = False
         file, restart = settled(await self._in_thread(self._read), before)
         keeper: Keeper = await self._in_thread(self._make_keeper, file, self._keeper)
+        for name in wish.confirm:
+            keeper.confirm(name)
         await keeper.ask()
         return file, restart, keeper
 
@@ -329,7 +283,7 @@ class Daemon(MultiService):
         if keeper is not self._keeper:
             self._keeper.stop()
             self._keeper = keeper
-            keeper.start(self._sources_changed)
+            keeper.start(self._reloads.sources_changed)
 
     # ------------------------------------------------------------------------------------------- stop
 
@@ -339,17 +293,13 @@ class Daemon(MultiService):
     async def _close(self) -> None:
         """Everything in its order, each with a limit: ten seconds in all."""
         self._stopping = True
-        if self._notifier is not None:
-            self._notifier.stopping()
+        self._notifier.stopping()
         self._keeper.stop()
         for repeating in self._repeating:
             repeating.stop()
-        wanted, self._wanted = self._wanted, []
-        for _, answer in wanted:
-            answer.errback(NotOpen())
-        for part in (self._opening, self._reloading):
-            if part is not None:
-                part.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
+        self._reloads.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         closing = self._hub.close()
         await self._reception.close()
@@ -369,6 +319,8 @@ class Daemon(MultiService):
 def whole(file: Config, keeper: Keeper) -> Config:
     """What the `file` says, complete with what its sources do."""
     config, complaints = complete(file, keeper.offers)
-    for complaint in complaints:
+    for complaint in complaints[:SAID]:
         _log.warn("{complaint}", complaint=complaint)
+    if len(complaints) > SAID:
+        _log.warn("{count} more names of sources are left out, as others have them", count=len(complaints) - SAID)
     return config

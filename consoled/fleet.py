@@ -8,10 +8,10 @@ whose connection is no other than before keep it too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from random import random
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
@@ -30,12 +30,13 @@ from consoled.core.faults import NotOpen
 from consoled.core.hub import Hub
 from consoled.core.seams import Backend
 from consoled.core.tally import Tally
+from consoled.parking import Parking
 from consoled.transcript.archive import Archive
 from consoled.transcript.input_file import InputFile
 from consoled.transcript.settings import TranscriptSettings
 
 EACH_TURN = 50
-"""Consoles that are changed in one turn of the reactor."""
+"""Consoles that are planned or changed in one turn of the reactor."""
 
 _log = Logger()
 
@@ -64,6 +65,7 @@ class Fleet:
         settings: HubSettings,
         transcript: TranscriptSettings,
         tally: Tally,
+        parking: Parking,
         echoed: Callable[[float], None],
     ) -> None:
         """What links do is counted in `tally`; `echoed` is as for `Console`."""
@@ -80,6 +82,7 @@ class Fleet:
         self._turns = Turns(self._reactor, settings.max_dials, settings.max_dials_each_host)
         self._chronicle = Chronicle(self._reactor)
         self._tally = tally
+        self._parking = parking
         self._echoed = echoed
 
     # ------------------------------------------------------------------------------------------- its life
@@ -88,6 +91,7 @@ class Fleet:
         """Take possession of the transcripts, then begin to hold the consoles of `plan`."""
         self._archive = Archive.in_reactor(self._transcript, self._reactor, sluice.turn)
         await self._archive.start()
+        self._parking.open()
         self._settings = plan.settings
         consoles = await gatherResults([self._made(name, plan) for name in self._held()], consumeErrors=True)
         self._hub.open({console.name: console for console in consoles}, self._off())
@@ -100,8 +104,8 @@ class Fleet:
             await self._archive.close()
 
     def write_up(self) -> list[Deferred[None]]:
-        """Write what is to be recorded; if the disk hangs they do not fire."""
-        return [record.close() for record in self._inputs.values()]
+        """Write what is to be recorded and remembered; if the disk hangs they do not fire."""
+        return [self._parking.close(), *(record.close() for record in self._inputs.values())]
 
     def reopen(self) -> None:
         """logrotate has moved the files."""
@@ -116,8 +120,8 @@ class Fleet:
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with the transcripts and the records, for people; None if nothing is."""
-        parts = (self._archive, *self._inputs.values())
+        """What is wrong with what is to be kept, for people; None if nothing is."""
+        parts = (self._archive, self._parking, *self._inputs.values())
         return "; ".join(part.trouble for part in parts if part is not None and part.trouble) or None
 
     # ------------------------------------------------------------------------------------------- by difference
@@ -128,9 +132,31 @@ class Fleet:
         Raises `ValueError` that names the console of which no backend can be made, if it is `needed`, as all are unless
         something is said; another one is left out, and said.
         """
+        planning = self._planning(consoles, needed)
+        while True:
+            try:
+                next(planning)
+            except StopIteration as end:
+                return cast(Plan, end.value)
+
+    async def plan_in_turns(self, consoles: Iterable[ConsoleSettings], needed: Container[str] | None = None) -> Plan:
+        """As `plan`, while others have their turns of the reactor.  Not while another plan is being applied."""
+        planning = self._planning(consoles, needed)
+        while True:
+            try:
+                next(planning)
+            except StopIteration as end:
+                return cast(Plan, end.value)
+            await deferLater(self._reactor, 0)
+
+    def _planning(
+        self, consoles: Iterable[ConsoleSettings], needed: Container[str] | None
+    ) -> Generator[None, None, Plan]:
         old, new = self._settings, {settings.name: settings for settings in consoles}
         backends = {}
-        for name, settings in list(new.items()):
+        for count, (name, settings) in enumerate(list(new.items()), 1):
+            if count % EACH_TURN == 0:
+                yield
             if settings.enabled and not (name in self._links and old[name].line == settings.line):
                 try:
                     backends[name] = settings.backend(self._around)
@@ -226,12 +252,13 @@ class Fleet:
         if self._archive is None:
             raise NotOpen
         console: Console
-        transcript = await self._archive.open(
-            settings.name, lambda count: console.lost(count), lambda: console.written()
-        )
-        console = Console(settings.name, transcript, self._reactor, time.time, echoed=self._echoed)
+        name = settings.name
+        transcript = await self._archive.open(name, lambda count: console.lost(count), lambda: console.written())
+        console = Console(name, transcript, self._reactor, time.time, echoed=self._echoed)
         console.link = link = Link(
-            settings, backend, console, self._reactor, time.time, random, self._turns, self._chronicle, self._tally
+            *(settings, backend, console, self._reactor, time.time, random, self._turns, self._chronicle, self._tally),
+            parked=self._parking.find(name),
+            remember=self._parking.remember,
         )
         self._furnish(console, settings)
         return console, link

@@ -37,7 +37,9 @@ from consoled.auth.tickets import Tickets
 from consoled.config import Config
 from consoled.core.changes import Reload
 from consoled.core.hub import Hub
-from consoled.listening.listeners import Listener, Listeners, is_proxied, secured
+from consoled.core.sources import SourceStates
+from consoled.listening.descriptions import is_proxied
+from consoled.listening.listeners import Listener, Listeners, secured
 from consoled.machines import Machines
 from consoled.terms import Terms
 
@@ -59,6 +61,7 @@ class Reception:
         trouble: Callable[[], str | None],
         unready: Callable[[], str | None],
         reload: Reload,
+        sources: SourceStates,
         meters: Meters,
         census: Census,
     ) -> None:
@@ -72,6 +75,7 @@ class Reception:
         self._audit = audit
         self._trouble = trouble
         self._reload = reload
+        self._sources = sources
         self._terms = terms
         self._began = time.time()
         self._meters = meters
@@ -160,6 +164,7 @@ class Reception:
                 unready=self._unready,
                 began=self._began,
                 reload=self._reload,
+                sources=self._sources,
             ),
             Metrics(meters, admission, road, hub, self._census, config.metrics),
         ]

@@ -5,6 +5,7 @@ The only place that knows the reactor.  `twisted.plugins.consoled_plugin` names 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from functools import partial
@@ -16,8 +17,11 @@ from twisted.logger import FileLogObserver, textFileLogObserver
 from twisted.python import usage
 
 from consoled import __version__
-from consoled.config import ConfigError, load, missing
+from consoled.caveats import missing
+from consoled.config import ConfigError, load
 from consoled.daemon import Daemon as Daemon
+from consoled.garbage import unhurried
+from consoled.logbook import goes_to_journal
 from consoled.printable import PlainStream
 
 
@@ -37,6 +41,7 @@ class Options(usage.Options):
         print(f"consoled {__version__}")  # noqa: T201
         sys.exit(0)
 
+    @unhurried()
     def postOptions(self) -> None:
         from twisted.internet import reactor
 
@@ -54,18 +59,22 @@ class Options(usage.Options):
         except ValueError as error:
             raise usage.UsageError(f"{path}: {error}") from None
         if self["check"]:
-            for row in self.daemon.consoles() if self["list"] else ():
+            rows = list(self.daemon.consoles())
+            for row in rows if self["list"] else ():
                 print("\t".join(row))  # noqa: T201
-            print(f"{self['config']}: {len(config.consoles)} consoles, and nothing wrong")  # noqa: T201
+            print(f"{self['config']}: {len(rows)} consoles, and nothing wrong")  # noqa: T201
             sys.exit(0)
-        self._log_plainly()
+        self._arrange_log(goes_to_journal(config.log, os.environ))
 
-    def _log_plainly(self) -> None:
-        """Have nothing in the log that a terminal would obey, where it is twistd's own on standard output."""
+    def _arrange_log(self, to_journal: bool) -> None:
+        """Have records in journald's log, or else nothing in it that a terminal would obey.
+
+        Unless twistd's own options send it to some other place than standard output.
+        """
         twistd: Any = self.parent or {}
         to_stdout = twistd.get("logfile") == "-" or (twistd.get("nodaemon") and not twistd.get("logfile"))
         if to_stdout and not (twistd.get("logger") or twistd.get("syslog")):
-            twistd["logger"] = f"{__name__}.plain_log"
+            twistd["logger"] = "consoled.logbook.in_journal" if to_journal else f"{__name__}.plain_log"
 
 
 def go_steady(reactor: Any) -> None:

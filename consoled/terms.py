@@ -185,5 +185,8 @@ def _naming(key: str) -> Iterator[None]:
     """What cannot be made is a `ValueError` that begins with the `key` it comes from."""
     try:
         yield
-    except (OSError, TypeError, ValueError) as error:
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}" if error.filename else error
+        raise ValueError(f"{key}: {why}") from None
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{key}: {error}") from None

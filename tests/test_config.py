@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from consoled.backends.tcp import TcpSettings
-from consoled.config import ConfigError, is_loopback, load, missing, warnings
+from consoled.caveats import missing, warnings
+from consoled.config import ConfigError, load, tables
+from consoled.consoles import KINDS
+from consoled.listening.descriptions import is_loopback
 
 ETC = Path(__file__).parent.parent / "etc"
 LOOPBACK = "tcp:8080:interface=127.0.0.1"
@@ -143,8 +146,59 @@ def test_a_mistake_is_named(read, text, said):
     assert said in complaint(read, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "whence"),
+    [
+        ('[defaults]\nlinger = "soon"\n[[group]]\nname = "g"\n[[console]]\nname = "a"\ngroup = "g"', "[defaults]"),
+        (
+            '[defaults]\nlinger = 1\n[[group]]\nname = "g"\nlinger = "soon"\n[[console]]\nname = "a"\ngroup = "g"',
+            "the group 'g'",
+        ),
+        ('[[group]]\nname = "g"\nlinger = 1\n[[console]]\nname = "a"\ngroup = "g"\nlinger = "soon"', ""),
+    ],
+)
+def test_a_mistake_that_is_inherited_is_said_to_be(read, text, whence):
+    said = complaint(read, f'{text}\nkind = "tcp"\naddress = "a:1"')
+    assert said.startswith("console[0].linger: 'soon' is not a duration: ")
+    assert said.partition("; it comes from ")[2] == whence
+
+
 def test_the_transcript_directory_is_wanted(read):
     assert "Object missing required field `transcript`" in complaint(read, "", least="")
+
+
+EVERY_KIND = """
+[defaults]
+quiet_timeout = "1h"
+[[group]]
+name = "g"
+retry_max = "90s"
+"""
+OF_A_KIND = {
+    "tcp": 'address = "h:1"\ngroup = "g"\ntls = { ca = "ca.pem" }',
+    "unix": 'path = "/run/x"',
+    "telnet": 'address = "h:23"',
+    "serial": 'device = "/dev/ttyS0"',
+    "process": 'command = ["cat"]',
+    "ssh": 'address = "h"\nuser = "u"\npassword = "in the file"\ntrust_on_first_use = true',
+    "ipmi": 'address = "h"\nuser = "u"\npassword = { file = "pw" }',
+    "demo": 'role = "quiet"',
+}
+
+
+def test_what_is_read_twice_is_the_same(read, tmp_path):
+    """Of every kind, its secrets too, or a reload would hang it up."""
+    (tmp_path / "consoled.toml").touch(mode=0o600)  # it has a secret
+    text = EVERY_KIND + "".join(
+        f'[[console]]\nname = "{kind}"\nkind = "{kind}"\n{keys}\n' for kind, keys in OF_A_KIND.items()
+    )
+    once, again = read(text), read(text)
+    assert {console.__struct_config__.tag for console in once.consoles} == {*OF_A_KIND} == {*KINDS}
+    for one, other in zip(once.consoles, again.consoles, strict=True):
+        assert one is not other
+        assert one == other
+        assert one.line == other.line
+    assert tables(again, once) == ()
 
 
 def test_a_missing_file(tmp_path):

@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from hashlib import sha256
@@ -27,11 +28,14 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool
+from twisted.web.server import Site
 
 from consoled.config import load
 from consoled.core.changes import Changes
 from consoled.core.faults import NotOpen, NotReloaded
 from consoled.tap import Daemon
+from tests.auth.keycloak import Keycloak
+from tests.auth.tapms import Page, Tapms
 from tests.real import free_port
 from tests.real.talk import WebSocket
 
@@ -259,13 +263,16 @@ async def test_fifty_reloads_leave_untouched_consoles_their_transport_and_their_
             "hub": f"ring = {dice.choice([4096, 65536])}\nmax_dials = {dice.choice([1, 4, 128])}",
             "transcript": f"max_size = {dice.choice([4096, 1 << 20])}\ncompress = {dice.choice(['true', 'false'])}",
             "more": f'[tenants]\nblue = "k[{blue}]"\n[limits]\nidle = "{dice.choice([30, 60])}s"',
+            "http": f"listen = {json.dumps(places[: dice.choice([1, 2])])}",
         }
 
+    places = [f"tcp:{port}:interface=127.0.0.1" for port in (house.port, free_port())]
     await house.start(kept(), others(), **tables())
     await house.connected(*names)
     ports = {name: house.nodes[name].call.port for name in names}
     viewers = {name: [await house.viewer(name) for _ in range(2)] for name in names}
     typists = {name: await house.viewer(name, "interact") for name in names}
+    sockets = {client: client.transport.getHost().port for client in house.clients}
     links = {name: house.daemon._hub.find(name).link for name in names}
     consoles = {name: house.daemon._hub.find(name) for name in names}
     seen = set()
@@ -282,6 +289,7 @@ async def test_fifty_reloads_leave_untouched_consoles_their_transport_and_their_
             typists[name].press(b"%d;" % turn)
         said += line
         assert {name: house.nodes[name].call.port for name in names} == ports
+    assert {client: client.transport.getHost().port for client in house.clients} == sockets
     for name in names:
         for viewer in (*viewers[name], typists[name]):
             await viewer.until(line)
@@ -381,6 +389,20 @@ async def test_a_console_that_is_switched_off_and_on(house: House) -> None:
     assert await house.status("n1") == "open"
     await house.reload(house.node("n1", "enabled = false"))
     assert (await house.reload()).removed == ("n1",)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_link_that_is_held_stays_so_while_its_console_is_away(house: House) -> None:
+    await house.start(house.node("n1"))
+    await house.connected("n1")
+    house.daemon._hub.find("n1").link.park("ada@h")
+    await house.reload()
+    assert (await house.reload(house.node("n1"))).added == ("n1",)
+    console = house.daemon._hub.find("n1")
+    assert getattr(console.link.status, "by", "") == "ada@h"
+    console.link.release()
+    await house.connected("n1")
+    assert len(house.nodes["n1"].calls) == 2
 
 
 @pytest_twisted.ensureDeferred
@@ -521,6 +543,92 @@ async def test_tls_takes_over_a_port(house: House) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_another_certificate_is_shown_and_nobody_is_dropped(house: House) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    (place := house.home / "pairs").mkdir()
+    for name in ("old", "new"):
+        pair = authority.issue_cert(f"{name}.example")
+        (place / f"{name}.pem").write_bytes(b"".join(blob.bytes() for blob in pair.cert_chain_pems))
+        (place / f"{name}.key").write_bytes(pair.private_key_pem.bytes())
+        (place / f"{name}.key").chmod(0o600)
+
+    def shown(name: str) -> str:
+        pair = f'{{ certificate = "pairs/{name}.pem", key = "pairs/{name}.key" }}'
+        return f'[tls]\nlisten = ["tcp:{house.port}:interface=127.0.0.1"]\ncertificates = [{pair}]\n'
+
+    def line(name: str) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", house.port), LIMIT)
+        return context.wrap_socket(plain, server_hostname=f"{name}.example")  # verified
+
+    def ask(line: ssl.SSLSocket) -> bytes:
+        line.sendall(b"GET /console-operator/liveness HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += (more := line.recv(1000))
+            assert more, answer
+        return answer
+
+    await house.start(demo("n1"), http="listen = []", more=shown("old"))
+    with await deferToThread(line, "old") as before:
+        assert (await deferToThread(ask, before)).startswith(b"HTTP/1.1 204 ")
+        assert (await house.reload(demo("n1"), http="listen = []", more=shown("new"))).settings == ("tls",)
+        with await deferToThread(line, "new") as after:
+            assert (await deferToThread(ask, after)).startswith(b"HTTP/1.1 204 ")
+        assert (await deferToThread(ask, before)).startswith(b"HTTP/1.1 204 ")
+
+
+@pytest_twisted.ensureDeferred
+async def test_limits_count_for_whoever_comes_next(house: House) -> None:
+    await house.start(demo("n1"))
+    long = {"X-Long": "x" * 2000}
+    viewers = [await house.viewer("n1", headers=long) for _ in range(2)]
+    assert (await house.reload(demo("n1"), more='[limits]\nheaders = "1 KiB"\n')).settings == ("limits",)
+    assert "431" in await house.status("n1", headers=long)
+    await house.reload(demo("n1"), more="[limits]\nconnections_each_address = 2\n")
+    pushed = await house.client("n1")
+    await eventually(lambda: pushed.over.called, "the end of one too many")
+    assert pushed.state != pushed.STATE_OPEN
+    assert all(viewer.state == viewer.STATE_OPEN for viewer in viewers)
+    await house.reload(demo("n1"))
+    assert await house.status("n1") == "open"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_metrics_of_single_consoles(house: House) -> None:
+    pool = HTTPConnectionPool(reactor, persistent=False)
+
+    async def metrics() -> str:
+        return str(await (await treq.get(f"http://127.0.0.1:{house.port}/metrics", pool=pool)).text())
+
+    await house.start(demo("n1"))
+    assert "consoled_console_up" not in await metrics()
+    assert (await house.reload(demo("n1"), more="[metrics]\nper_console = true")).settings == ("metrics",)
+    assert 'consoled_console_up{console="n1"' in await metrics()
+
+
+@pytest_twisted.ensureDeferred
+async def test_transcripts_begin_to_be_compressed_and_counted(house: House) -> None:
+    await house.start(house.node("n1"), transcript="max_size = 4096")
+    await house.connected("n1")
+    viewer = await house.viewer("n1")
+    kept = house.home / "transcripts"
+
+    async def say(turn: int) -> None:
+        house.nodes["n1"].say("x" * 5000 + f"\r\nend {turn}\r\n")
+        await viewer.until(f"end {turn}")
+
+    for turn in range(3):
+        await say(turn)
+    await eventually(lambda: len([*kept.glob("console.n1.0*")]) >= 2, "the rotation")
+    assert not [*kept.glob("console.n1.*.gz")]
+    await house.reload(house.node("n1"), transcript="max_size = 4096\ncompress = true\nkeep = 1")
+    await say(3)
+    await eventually(lambda: [path.suffix for path in kept.glob("console.n1.0*")] == [".gz"], "the upkeep")
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_faces(house: House) -> None:
     await house.start(demo("n1"))
     assert await house.status("n1", base="/elsewhere") != "open"
@@ -602,6 +710,25 @@ async def test_another_tokens_file_and_none_at_all(house: House) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_identity_provider_comes_and_goes(house: House) -> None:
+    keycloak = Keycloak()
+    (house.home / "realm.json").write_text(json.dumps(keycloak.jwks()))
+    now = int(time.time())
+    words = keycloak.token(keycloak.claims(iat=now - 1, exp=now + 3600))
+    tokens(house, token("will", WATCHER, "viewer"))
+    bearer = {"Authorization": f"Bearer {words}"}
+    provider = '[[auth.jwt]]\npreset = "csm"\nkey_files = ["realm.json"]\n'
+    await house.start(demo("n1"), more=AUTH)
+    assert "401" in await house.status("n1", headers=bearer)
+    will = await house.viewer("n1", headers=WATCHER)
+    assert (await house.reload(demo("n1"), more=AUTH + provider)).settings == ("auth",)
+    ada = await house.viewer("n1", headers=bearer)
+    await house.reload(demo("n1"), more=AUTH)
+    assert (await closed(ada)).startswith("4401 ")
+    assert will.state == will.STATE_OPEN
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_lock_is_put_on_and_taken_off(house: House) -> None:
     tokens(house, token("ann", ADMIN, "admin"))
     await house.start(demo("n1"))
@@ -623,6 +750,25 @@ async def test_a_tenant_loses_a_node(house: House) -> None:
     await house.reload(demo("n[1-2]"), more=AUTH + '[tenants]\nblue = "n2"\n')
     assert (await closed(loses)).startswith("4403 ")
     assert keeps.state == keeps.STATE_OPEN
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_tenant_service_is_asked(house: House) -> None:
+    tokens(house, token("ann", ADMIN, "viewer", 'tenants = ["blue"]'))
+    services = [reactor.listenTCP(0, Site(Page(Tapms(blue=nodes))), interface="127.0.0.1") for nodes in ("n1", "n2")]
+    try:
+        first, second = (
+            f'[tapms]\nurl = "http://127.0.0.1:{port.getHost().port}"\nunsafe_plaintext = true\n' for port in services
+        )
+        await house.start(demo("n[1-2]"), more=AUTH + first)
+        loses = await house.viewer("n1", headers=ADMIN)
+        assert "403" in await house.status("n2", headers=ADMIN)
+        assert (await house.reload(demo("n[1-2]"), more=AUTH + second)).settings == ("tapms",)
+        assert (await closed(loses)).startswith("4403 ")
+        assert await house.status("n2", headers=ADMIN) == "open"
+    finally:
+        for port in services:
+            await port.stopListening()
 
 
 # ------------------------------------------------------------------------------------------------- what is wrong

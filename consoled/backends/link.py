@@ -6,6 +6,7 @@ every failure or loss waits and dials again, for ever.  `tap` makes one for each
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -61,8 +62,13 @@ class Link:
         turns: Turns,
         chronicle: Chronicle,
         tally: Tally | None = None,
+        parked: Parked | None = None,
+        remember: Callable[[str, Parked | None], None] = lambda name, parked: None,
     ) -> None:
-        """`now` tells the wall clock, `random` gives numbers in [0, 1)."""
+        """`now` tells the wall clock, `random` gives numbers in [0, 1).
+
+        It begins as `parked` says, and tells `remember` its name and what that becomes.
+        """
         self._settings = settings
         self._backend = backend
         self._owner = owner
@@ -72,10 +78,11 @@ class Link:
         self._turns = turns
         self._chronicle = chronicle
         self._tally = tally or Tally()
-        self.status: Status = Off()
+        self.status: Status = parked or Off()
         self._wanted = False
-        self._parked: Parked | None = None
+        self._parked = parked
         """Whether an operator wants it off, whoever else wants it."""
+        self._remember = remember
         self._attempt: _Attempt | None = None
         """The attempt that counts: it is being dialled, or its line is the one below."""
         self._line: Line | None = None
@@ -89,6 +96,8 @@ class Link:
         """How many connections in a row did not last."""
         self._steady: Timer | None = None
         """After some that did not last: the moment when this one has."""
+        self._down_since: float | None = None
+        """By the wall clock, while it is wanted and not up."""
         self._up_at = 0.0
         self._heard_at = 0.0
         self._reported: float | None = None
@@ -123,12 +132,14 @@ class Link:
     def park(self, by: str) -> None:
         if self._parked is None:
             self._parked = Parked(self._now(), by)
+            self._remember(self._settings.name, self._parked)
             self._hang_up()
 
     def release(self) -> None:
         if self._parked is None:
             return
         self._parked = None
+        self._remember(self._settings.name, None)
         if isinstance(self.status, Off):
             if self._wanted:
                 self._dial()
@@ -189,9 +200,9 @@ class Link:
 
     # ------------------------------------------------------------------------------------------- an attempt calls these
 
-    def received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> bool:
         self._heard_at = self._clock.seconds()
-        self._owner.received(data)
+        return self._owner.received(data)
 
     def lost(self, why: str) -> None:
         self._attempt = self._line = None
@@ -216,6 +227,7 @@ class Link:
     # ------------------------------------------------------------------------------------------- one life
 
     def _stay_off(self) -> None:
+        self._down_since = None
         off = self._parked or Off()
         if self.status != off:
             self._change(off)
@@ -223,7 +235,9 @@ class Link:
     def _dial(self) -> None:
         self._stop_timer()
         self._attempt = attempt = _Attempt(self)
-        self._change(Dialing(self._now()))
+        now = self._now()
+        self._down_since = self._down_since or now
+        self._change(Dialing(now))
         self._dialing = dialing = self._turns.run(self._backend.host, self._again, lambda: self._call(attempt))
         dialing.addCallbacks(self._connected, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
         dialing.addErrback(lambda bug: _log.failure("console {name}", bug, name=self._settings.name))
@@ -240,6 +254,7 @@ class Link:
             return
         self._dialing = None
         self._line = line
+        self._down_since = None
         self._up_at = self._heard_at = self._clock.seconds()
         if self._settings.quiet_timeout:
             self._set_timer(self._settings.quiet_timeout, self._listen)
@@ -265,7 +280,9 @@ class Link:
         self._failures += 1
         delay *= 1 - JITTER * self._random()
         self._set_timer(delay, self._dial)
-        self._change(state(self._now() + delay, why))
+        now = self._now()
+        self._down_since = self._down_since or now
+        self._change(state(now + delay, why, self._down_since))
 
     def _listen(self) -> None:
         """The time for silence may be over."""
@@ -327,9 +344,8 @@ class _Attempt:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    def received(self, data: bytes) -> None:
-        if self._link._attempt is self:
-            self._link.received(data)
+    def received(self, data: bytes) -> bool:
+        return self._link._attempt is self and self._link.received(data)
 
     def lost(self, why: str) -> None:
         if self._link._attempt is self:
@@ -359,7 +375,11 @@ def _is_milestone(count: int) -> bool:
 def _reason(failure: Failure) -> str:
     """What went wrong, in a line for operators."""
     error = failure.value
-    text = str(error.strerror) if isinstance(error, OSError) and error.strerror else failure.getErrorMessage()
+    text = failure.getErrorMessage()
+    if isinstance(error, OSError) and error.strerror:
+        text = str(error.strerror)
+    elif isinstance(error, ConnectError) and isinstance(error.osError, int):
+        text = os.strerror(error.osError)  # Twisted's own text has the same twice
     return _line_of(text) or type(error).__name__
 
 

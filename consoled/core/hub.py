@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
@@ -16,6 +17,21 @@ from consoled.core.faults import NotMonitored, NotOpen, TooManyClients, UnknownC
 _log = Logger()
 
 
+@dataclass(slots=True)
+class Gone:
+    """What consoles that are held no more had said and got, in bytes; those that are held know it themselves."""
+
+    received: int = 0
+    sent: int = 0
+    own: int = 0
+
+    def add(self, console: Console) -> None:
+        """One is let go."""
+        self.received += console.received_bytes
+        self.sent += console.sent_bytes
+        self.own += console.own_bytes
+
+
 class Hub:
     """All consoles that this daemon knows; those that the configuration switched off only by name."""
 
@@ -24,6 +40,8 @@ class Hub:
         """How many may be attached at once."""
         self.not_monitored: Collection[str] = ()
         """The consoles that the configuration switched off: known by their names only."""
+        self.gone = Gone()
+        """For whoever sums up: a counter never goes back."""
         self._consoles: dict[str, Console] = {}
         self._is_open = False
 
@@ -80,6 +98,7 @@ class Hub:
         """Let go of the console `name`, its clients told `why`.  Fires when it is closed.  Raises as `find`."""
         console = self.find(name)
         del self._consoles[name]
+        self.gone.add(console)
         console.end_clients(why, 1001)
         return self._close(console)
 

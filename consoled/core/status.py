@@ -40,6 +40,8 @@ class Waiting:
 
     until: float
     why: str
+    since: float | None = None
+    """When the connection was lost or, if there was none, first tried; the attempts since then do not count."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
+
+REASONS: Final = ("held", "refused", "secret", "timeout", "name", "connection-refused", "network", "other")
+"""The sorts of reasons why a dial fails."""
 
 
 class Tally:
@@ -14,6 +18,6 @@ class Tally:
     def __init__(self) -> None:
         self.attempts: Counter[str] = Counter()
         self.failures: Counter[tuple[str, str]] = Counter()
-        """By kind and by sort of reason."""
+        """By kind and by one of `REASONS`."""
         self.losses: Counter[str] = Counter()
         """Of connections that were up, and that we did not hang up on."""

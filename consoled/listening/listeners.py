@@ -18,25 +18,10 @@ from twisted.python.failure import Failure
 
 from consoled.descriptors import Doorman
 from consoled.listening.contexts import Contexts
+from consoled.listening.descriptions import with_backlog
 from consoled.listening.inherited import endpoint
 
-PROXIED = "haproxy:"
-"""How a description begins whose clients come by way of the PROXY protocol."""
-
 _log = Logger()
-
-
-def with_backlog(description: str, backlog: int) -> str:
-    """`description` with a `backlog`, where its kind has one and it names none."""
-    kind = description.removeprefix(PROXIED).partition(":")[0]
-    if kind not in ("tcp", "tcp6", "ssl", "unix") or ":backlog=" in description:
-        return description
-    return f"{description}:backlog={backlog}"
-
-
-def is_proxied(description: str) -> bool:
-    """Whether its clients come by way of the PROXY protocol."""
-    return description.startswith(PROXIED)
 
 
 def secured(factory: Any, contexts: Contexts, reactor: Any) -> TLSMemoryBIOFactory:

@@ -17,13 +17,13 @@ from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.python.failure import Failure
 
 from consoled.backends.chronicle import Chronicle
-from consoled.backends.link import FORGIVEN_AFTER, HANG_UP, JITTER, Link
+from consoled.backends.link import _SORTS, FORGIVEN_AFTER, HANG_UP, JITTER, Link
 from consoled.backends.settings import ConsoleSettings
 from consoled.backends.turns import Turns
 from consoled.core.faults import LinkDown, NoBreak, NodeNotReading
 from consoled.core.seams import HeldElsewhere, Line, Refused
 from consoled.core.status import Closing, Dialing, Held, Off, Parked, Status, Up, Waiting
-from consoled.core.tally import Tally
+from consoled.core.tally import REASONS, Tally
 from tests.fakes import EPOCH, FakeBackend, FakeDial, FakeLine, result
 
 
@@ -36,6 +36,8 @@ class World:
         chance: float = 0.0,
         turns: Turns | None = None,
         clock: Clock | None = None,
+        parked: Parked | None = None,
+        remember: Callable[[str, Parked | None], None] = lambda name, parked: None,
         **settings: Any,
     ) -> None:
         self.clock = Clock() if clock is None else clock
@@ -54,6 +56,8 @@ class World:
             Turns(self.clock, 10, 10) if turns is None else turns,
             Chronicle(Clock()),
             self.tally,
+            parked,
+            remember,
         )
 
     def received(self, data: bytes) -> None:
@@ -146,6 +150,7 @@ def test_connected() -> None:
         (REFUSED, "Connection refused"),
         (OSError("it is\r\n  not there.\n"), "it is not there"),
         (ConnectionRefusedError(), "Connection was refused by other side"),
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
         (ValueError("\x1b[2Jboo\x07"), "[2Jboo"),
         (ValueError(), "ValueError"),
     ],
@@ -153,7 +158,7 @@ def test_connected() -> None:
 def test_a_failure_is_told_in_one_clean_line(error: Exception, why: str) -> None:
     world = World()
     world.open().fails(error)
-    assert world.link.status == Waiting(EPOCH + 1, why)
+    assert world.link.status == Waiting(EPOCH + 1, why, EPOCH)
 
 
 def test_too_slow() -> None:
@@ -280,7 +285,7 @@ def test_a_link_that_failed_stands_behind_a_new_one() -> None:
 def test_a_console_that_somebody_else_has_is_a_state_of_its_own() -> None:
     world = World(retry_max=60)
     world.open().fails(HeldElsewhere("held by another session"))
-    assert world.link.status == Held(EPOCH + 60, "held by another session")
+    assert world.link.status == Held(EPOCH + 60, "held by another session", EPOCH)
     world.wait().fails(REFUSED)
     assert type(world.link.status) is Waiting
 
@@ -323,7 +328,7 @@ def test_chance_shortens_a_wait_by_its_share() -> None:
 def test_a_refusal_takes_the_long_wait_at_once() -> None:
     world = World(retry_initial=1, retry_max=60)
     world.open().fails(Refused("SOL is in use by another session"))
-    assert world.link.status == Waiting(EPOCH + 60, "SOL is in use by another session")
+    assert world.link.status == Waiting(EPOCH + 60, "SOL is in use by another session", EPOCH)
 
 
 @pytest.mark.parametrize(("lasted", "delay"), [(FORGIVEN_AFTER - 0.1, 8), (FORGIVEN_AFTER, 1)])
@@ -340,7 +345,7 @@ def test_failures_are_forgiven_only_after_a_while(lasted: float, delay: float) -
 def test_one_that_accepts_and_hangs_up_is_not_hammered() -> None:
     world = World(retry_initial=1)
     world.up().owner.lost("Connection was closed cleanly.")
-    assert world.link.status == Waiting(EPOCH + 1, "Connection was closed cleanly")
+    assert world.link.status == Waiting(EPOCH + 1, "Connection was closed cleanly", EPOCH)
     world.wait().connects().owner.lost("")
     assert world.delay == 2
     assert world.waiting.why == "connection lost"
@@ -693,6 +698,28 @@ def test_a_bug_leaves_its_trace_for_those_who_ask() -> None:
     assert "AttributeError" in eventAsText(traces[0])
 
 
+def test_an_outage_is_as_old_as_its_beginning() -> None:
+    """However often it was dialled since."""
+    world = World()
+    began = EPOCH + world.clock.seconds()
+    dial = world.open()
+    for _ in range(3):
+        dial.fails(REFUSED)
+        assert world.waiting.since == began
+        dial = world.wait()
+    line = dial.connects()
+    world.clock.advance(100)
+    lost = EPOCH + world.clock.seconds()
+    line.owner.lost("Connection reset by peer")
+    world.wait().fails(HeldElsewhere("in use"))
+    assert world.waiting.since == lost
+    world.link.park("ada@h")
+    world.clock.advance(100)
+    world.link.release()
+    world.dials().fails(REFUSED)
+    assert world.waiting.since == EPOCH + world.clock.seconds(), "while it was parked nobody missed it"
+
+
 # ---------------------------------------------------------------------------------------------- parked
 
 
@@ -722,6 +749,20 @@ def test_one_that_nobody_wants_is_parked_too() -> None:
     assert world.words == ["Parked", "Off"]
 
 
+def test_one_that_was_parked_before_begins_so() -> None:
+    said: list[Any] = []
+    world = World(parked=Parked(EPOCH - 1000, "ada@h"), remember=lambda *what: said.append(what))
+    world.link.open()
+    world.link.dial_now()
+    world.clock.advance(3600)
+    assert world.link.status == Parked(EPOCH - 1000, "ada@h")
+    assert (world.backend.dials, said) == ([], [])
+    world.link.release()
+    world.dials()
+    world.link.park("bob@h")
+    assert said == [("x1", None), ("x1", Parked(EPOCH + 3600, "bob@h"))]
+
+
 def test_other_settings_do_not_release_it() -> None:
     world = World()
     world.up()
@@ -748,6 +789,10 @@ def test_what_is_counted(error: Exception, reason: str) -> None:
     world.open().fails(error)
     assert world.tally.attempts == {"ConsoleSettings": 1}
     assert world.tally.failures == {("ConsoleSettings", reason): 1}
+
+
+def test_every_reason_is_one_that_the_metrics_know() -> None:
+    assert {*_SORTS, "other"} == {*REASONS}
 
 
 def test_losses_and_time_limits_are_counted() -> None:
