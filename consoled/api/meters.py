@@ -79,6 +79,11 @@ class Meters:
             registry=registry,
             buckets=LATENCIES,
         )
+        # What is not there before it has happened once has, for Prometheus, not increased then.
+        for result in ("accepted", "refused", "unknown", "throttled"):
+            self.logins.labels(result)
+        for status in ("101", "400", "401", "403", "404", "429", "503"):
+            self.upgrades.labels(status)
         # RFD 189's, for the CloudAPI face.
         self.console_requests = Counter(
             "consoled_cloudapi_console_requests", "Requests for a machine's console.", registry=registry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ from consoled.api.census import STATES, Census
 from consoled.api.meters import Departed
 from consoled.api.pulse import BEAT, Pulse
 from consoled.core.hub import Hub
+from consoled.core.sources import SORTS, Asked, HeldBack, SourceState
 from consoled.core.status import Waiting
 from consoled.core.tally import Tally
 from tests.api.world import BARE, World, bearer
@@ -46,6 +48,25 @@ def test_links(world: World) -> None:
     assert found["link_attempts_total", "tcp"] == 5
     assert found["link_failures_total", "tcp", "timeout"] == 2
     assert found["link_losses_total", "tcp"] == 1
+    assert found["link_failures_total", "tcp", "held"] == 0, "what has not happened yet is there as well"
+
+
+def test_sources(world: World) -> None:
+    assert not [name for name, *_ in page(world) if name.startswith("source_")]
+    good = SourceState("cmdb", "command", 100, 2, (), "", 0, None, Asked(7, Counter(timeout=2), EPOCH))
+    held = HeldBack(EPOCH, ("n1",), 9)
+    world.sources = [good, SourceState("hsm", "csm", 8, 0, (), "down", 3, held, Asked(3, Counter(status=3)))]
+    found = page(world)
+    assert (found["source_asked_total", "cmdb"], found["source_asked_total", "hsm"]) == (7, 3)
+    assert found["source_failures_total", "timeout", "cmdb"] == 2
+    assert found["source_failures_total", "status", "hsm"] == 3
+    reasons = {labels[0] for name, *labels in found if name == "source_failures_total" and labels[1] == "cmdb"}
+    assert reasons == set(SORTS), "each is there before it has happened"
+    assert found["source_last_answer_timestamp_seconds", "cmdb"] == EPOCH
+    assert ("source_last_answer_timestamp_seconds", "hsm") not in found
+    assert (found["source_consoles", "cmdb"], found["source_left_out", "cmdb"]) == (100, 2)
+    assert (found["source_failing", "cmdb"], found["source_held_back", "cmdb"]) == (0, 0)
+    assert (found["source_failing", "hsm"], found["source_held_back", "hsm"]) == (1, 1)
 
 
 def test_bytes(world: World) -> None:
@@ -66,11 +87,13 @@ def test_a_counter_does_not_go_back_with_its_console(world: World) -> None:
     world.x1.says(b"x" * 1000)
     world.x2.says(b"x" * 10)
     before = page(world)
+    world.x1.says(b"the last words, which nobody has counted yet")
     world.hub.remove("x1", "gone")
     world.x2.says(b"x")
     after = page(world)
-    assert after["node_received_bytes_total",] == before["node_received_bytes_total",] + 1 == 1011
-    assert page(world)["node_received_bytes_total",] == 1011
+    assert after["node_received_bytes_total",] == before["node_received_bytes_total",] + 44 + 1 == 1055
+    assert after["transcript_bytes_total",] > before["transcript_bytes_total",]
+    assert page(world)["node_received_bytes_total",] == 1055
 
 
 def test_a_console_that_says_nothing_new_is_not_counted_twice(world: World) -> None:
@@ -86,6 +109,15 @@ def test_clients(world: World) -> None:
     assert found["clients", "csm", "interact"] == 1
     assert found["clients", "csm", "tail"] == 2
     assert found["sessions", "csm"] == 3
+    world.hub.remove("x2", "gone")
+    assert page(world)["clients", "csm", "tail"] == 1
+
+
+def test_what_has_not_happened_yet_is_there(empty: World) -> None:
+    """A counter that begins at 1 has, for Prometheus, not increased."""
+    found = page(empty.begin(patient=True))
+    assert [found["logins_total", result] for result in ("refused", "unknown", "throttled")] == [0, 0, 0]
+    assert found["upgrades_total", "101"] == found["upgrades_total", "503"] == 0
 
 
 def test_clients_that_are_behind(empty: World) -> None:
@@ -193,7 +225,7 @@ def test_no_label_is_a_clients_word(world: World) -> None:
     new = {name for name, *_ in set(page(world)) - before}
     assert new <= {"upgrades_total", "upgrades_created", "sessions", "session_seconds_bucket", "session_seconds_count",
                    "session_seconds_sum", "session_seconds_created", "clients"}  # fmt: skip
-    assert len([one for one in page(world) if one[0] == "upgrades_total"]) < 6
+    assert len([one for one in page(world) if one[0] == "upgrades_total"]) < 12
 
 
 def test_the_pulse() -> None:

@@ -20,7 +20,8 @@ from consoled.auth.gate import Gate
 from consoled.auth.roles import ROLES
 from consoled.auth.tenants import TenantTable
 from consoled.listening.contexts import Contexts
-from consoled.listening.listeners import secured, with_backlog
+from consoled.listening.descriptions import with_backlog
+from consoled.listening.listeners import secured
 from consoled.listening.settings import CertificateFiles, TlsSettings
 from tests.api.conftest import failures
 from tests.api.test_csm_routes import HANDSHAKE

@@ -42,6 +42,7 @@ from consoled.core.attachment import Attachment
 from consoled.core.changes import Reload
 from consoled.core.console import Console
 from consoled.core.hub import Hub
+from consoled.core.sources import SourceState
 from consoled.core.status import Up
 from consoled.core.tally import Tally
 from consoled.machines import Machines
@@ -124,6 +125,7 @@ class World:
         self.trouble: str | None = None
         self.unready: str | None = None
         self.reload: Reload | None = None
+        self.sources: list[SourceState] = []
         tokens = directory / "tokens.toml"
         tokens.write_text("\n".join(entry(name, *what) for name, what in USERS.items()))
         self.audit = Audit(self.records.append, self.now)
@@ -221,8 +223,9 @@ class World:
             trouble=lambda: self.trouble,
             unready=lambda: self.unready,
             reload=self.reload,
+            sources=lambda: self.sources,
         )
-        census = Census(self.hub, self.meters.departed, self.tally, lambda: None)
+        census = Census(self.hub, self.meters.departed, self.tally, lambda: None, lambda: self.sources)
         faces = [
             csm,
             self.native,

@@ -26,6 +26,8 @@ from tests.real.outside import Daemon
 
 TOKEN = "a-token-of-schemathesis"
 CONFIG = """
+[hub]
+state = "state"
 [auth]
 tokens = "tokens.toml"
 [[console]]

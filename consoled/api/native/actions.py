@@ -122,7 +122,7 @@ class Acts:
             )
         return shapes.Broadcast(sent=sent, failed=len(results) - sent, results=results)
 
-    def reload(self, request: Any, scope: Scope) -> None:
+    def reload(self, request: Any, scope: Scope, query: shapes.ReloadQuery) -> None:
         """Answer `request` when it is done, which may take longer than any decision, and is not undone if it leaves."""
         if self._reload is None:
             refuse(request, 404, "Nothing can be reloaded here")
@@ -142,7 +142,8 @@ class Acts:
                 refuse_for(request, failure.value)
 
         request.notifyFinish().addErrback(left)
-        self._reload(scope.user).addCallbacks(done, failed)
+        confirm = tuple(sorted(set(query.confirm.split(",")) - {""}))
+        self._reload(scope.user, confirm).addCallbacks(done, failed)
 
     def _send(self, call: Call, name: str, keys: bytes, by: Client) -> shapes.Result:
         try:

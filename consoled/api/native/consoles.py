@@ -19,22 +19,31 @@ from consoled.core.access import Scope
 from consoled.core.attachment import Attachment
 from consoled.core.console import Console
 from consoled.core.hub import Hub
+from consoled.core.sources import SourceState, SourceStates
 from consoled.core.status import Closing, Dialing, Parked, Status, Up, Waiting, word
 from consoled.nodesets import expand
 
 SOME = 20
-"""How many of those with trouble the health names."""
+"""How many of those with trouble the health names, and of those that a source has lost its view."""
 
 
 class Looks:
     """What is to see."""
 
-    def __init__(self, hub: Hub, now: Callable[[], float], began: float, trouble: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        now: Callable[[], float],
+        began: float,
+        trouble: Callable[[], str | None],
+        sources: SourceStates,
+    ) -> None:
         """`now` is the wall clock, `began` when the daemon did; `trouble` says what is wrong with it, if anything."""
         self._hub = hub
         self._now = now
         self._began = began
         self._trouble = trouble
+        self._sources = sources
 
     async def all(self, call: Call) -> shapes.Consoles:
         query: shapes.ListQuery = call.query
@@ -57,6 +66,9 @@ class Looks:
 
     async def clients(self, call: Call) -> shapes.Clients:
         return shapes.Clients([_client(one) for one in call.console.attachments])
+
+    async def sources(self, call: Call) -> shapes.Sources:
+        return shapes.Sources([_source(one) for one in self._sources()])
 
     async def version(self, call: Call) -> shapes.Version:
         return shapes.Version(__version__, "v1")
@@ -115,8 +127,8 @@ def details(status: Status) -> tuple[float | None, float | None, str]:
             return since, None, ""
         case Parked(since=since, by=by):
             return since, None, f"parked by {by}"
-        case Waiting(until=until, why=why):
-            return None, until, why
+        case Waiting(until=until, why=why, since=since):
+            return since, until, why
     return None, None, ""
 
 
@@ -151,6 +163,27 @@ def _client(one: Attachment) -> shapes.Client:
         missed=one.missed,
         bytes_out=one.bytes_out,
         bytes_in=one.bytes_in,
+    )
+
+
+def _source(one: SourceState) -> shapes.Source:
+    held = None
+    if one.held is not None:
+        since = shapes.when(one.held.since)
+        assert since is not None
+        lost = one.held.lost
+        held = shapes.HeldBack(since=since, would_remove=len(lost), of=one.held.of, some=list(lost[:SOME]))
+    return shapes.Source(
+        name=one.name,
+        kind=one.kind,
+        consoles=one.consoles,
+        left_out=one.left_out,
+        complaints=list(one.complaints),
+        why=one.why,
+        failures=one.failures,
+        asked=one.asked.times,
+        answered=shapes.when(one.asked.good_at),
+        held_back=held,
     )
 
 

@@ -112,7 +112,7 @@ def _answers(route: Route) -> dict[int, dict[str, Any]]:
     if "{" in route.path or route.body is shapes.TicketWish or route.path == "/v1/reload":
         refusals |= {404: "No such console, or client", 409: "Not in this state"}
     if route.path == "/v1/reload":
-        refusals |= {422: "The new configuration cannot be used"}
+        refusals |= {422: "The new configuration cannot be used, or there is nothing to confirm"}
     if route.body is not None:
         refusals |= {413: "The body is too long", 415: "The body is no application/json"}
     for status, why in {**refusals, **(route.also or {})}.items():

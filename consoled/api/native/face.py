@@ -16,17 +16,18 @@ from consoled.api.native import shapes
 from consoled.api.native.actions import Acts
 from consoled.api.native.consoles import Looks
 from consoled.api.native.description import describe
-from consoled.api.native.routing import Route, Routes
+from consoled.api.native.routing import Route, Routes, read_query
 from consoled.api.native.stream import Streams
 from consoled.api.native.transcripts import Download, Transcripts
 from consoled.api.refusals import refuse_for
 from consoled.api.upgrade import Road
 from consoled.api.vigil import Vigil
-from consoled.core.access import Audit, TicketOffice
+from consoled.core.access import Audit, Scope, TicketOffice
 from consoled.core.changes import Changes, Reload
 from consoled.core.faults import NotOpen
 from consoled.core.hub import Hub
 from consoled.core.seams import Clock
+from consoled.core.sources import SourceStates
 
 CONSOLE = "/v1/consoles/{name}"
 
@@ -50,6 +51,7 @@ class Native:
         unready: Callable[[], str | None] = lambda: None,
         began: float | None = None,
         reload: Reload | None = None,
+        sources: SourceStates = list,
     ) -> None:
         """`now` is the wall clock, `began` what it showed when the daemon began (default: now).
 
@@ -60,7 +62,7 @@ class Native:
         self._road = road
         self._unready = unready
         book = Guestbook("v1", audit, now, meters)
-        self._looks = Looks(hub, now, now() if began is None else began, trouble)
+        self._looks = Looks(hub, now, now() if began is None else began, trouble, sources)
         self._acts = Acts(admission, book, audit, tickets, clock, reload)
         self._transcripts = Transcripts(hub, admission, book, vigil, clock)
         self._streams = Streams(hub, admission, book, vigil)
@@ -105,8 +107,10 @@ class Native:
                   largest=1 << 16, says=shapes.Broadcast),
             Route(method="POST", path="/v1/tickets", summary="A one-use ticket, for browsers",
                   verb="tail", by_itself=self._ticket, body=shapes.TicketWish, status=201, says=shapes.Ticket),
+            Route(method="GET", path="/v1/sources", summary="Where consoles come from beside the file",
+                  verb="admin", act=looks.sources, says=shapes.Sources),
             Route(method="POST", path="/v1/reload", summary="Read the configuration again",
-                  verb="admin", by_itself=self._reload, says=Changes),
+                  verb="admin", by_itself=self._reload, query=shapes.ReloadQuery, says=Changes),
             Route(method="GET", path="/v1/version", summary="Which consoled this is",
                   verb="list", act=looks.version, says=shapes.Version),
             Route(method="GET", path="/v1/health", summary="How the daemon is",
@@ -131,8 +135,11 @@ class Native:
         self._road.decide(request, self._acts.ticket(request), lambda ticket: answer(request, 201, ticket), refuse_for)
 
     def _reload(self, request: Request, words: Mapping[str, bytes]) -> None:
-        asking = self._admission.authorise(request, "admin", tenants_of(request))
-        self._road.decide(request, asking, lambda scope: self._acts.reload(request, scope), refuse_for)
+        async def inquire() -> tuple[Scope, shapes.ReloadQuery]:
+            scope = await self._admission.authorise(request, "admin", tenants_of(request))
+            return scope, read_query(request, shapes.ReloadQuery)
+
+        self._road.decide(request, inquire(), lambda asked: self._acts.reload(request, *asked), refuse_for)
 
     def _health(self, request: Request, words: Mapping[str, bytes]) -> None:
         async def inquire() -> shapes.Health:

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from consoled.api.native.moments import PATTERN
+
 MOST_NAMES = 20_000
 """How many names the node set of a request may have: they are expanded in the reactor's thread, 2 us each."""
 MOST_LINES = 1_000_000
@@ -25,6 +27,7 @@ _Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Lines = Annotated[int, Meta(ge=0, le=MOST_LINES)]
 _Count = Annotated[int, Meta(ge=0)]
 _Time = Annotated[datetime, Meta(tz=True)]
+_Moment = Annotated[str, Meta(pattern=PATTERN)]
 
 
 def when(seconds: float | None) -> datetime | None:
@@ -49,17 +52,30 @@ class ListQuery(Query, frozen=True, kw_only=True):
 
 class TranscriptQuery(Query, frozen=True, kw_only=True):
     lines: Annotated[_Lines | None, Meta(description="The last so many lines, instead of everything.")] = None
-    since: Annotated[str, Meta(description="Not supported: times of bytes are not kept.")] = msgspec.field(
-        default="", name="from"
-    )
-    to: Annotated[str, Meta(description="Not supported, as `from`.")] = ""
+    since: Annotated[
+        _Moment | None, Meta(description="What came at that time or later: RFC 3339 with its zone, or epoch seconds.")
+    ] = msgspec.field(default=None, name="from")
+    to: Annotated[_Moment | None, Meta(description="What came before that time.")] = None
 
 
 class StreamQuery(Query, frozen=True, kw_only=True):
     mode: Annotated[Mode, Meta(description="`interact` may type.")] = "tail"
     offset: Annotated[_Offset | None, Meta(description="Where to begin; default: at the head.")] = None
     lines: Annotated[_Lines | None, Meta(description="Begin so many lines before the head.")] = None
+    since: Annotated[
+        _Moment | None, Meta(description="Begin with what came at that time: RFC 3339 with its zone, or epoch seconds.")
+    ] = msgspec.field(default=None, name="from")
     own: Annotated[bool, Meta(description="Whether the daemon's own lines are in the stream.")] = True
+
+
+class ReloadQuery(Query, frozen=True, kw_only=True):
+    confirm: Annotated[
+        str,
+        Meta(
+            pattern="^[A-Za-z0-9_.,-]*$",
+            description="Sources, with commas between: what is held back of them is believed.",
+        ),
+    ] = ""
 
 
 class TicketWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,7 +114,9 @@ class Console(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     address: Annotated[str, Meta(description="Where it is, as in the stream; never a secret.")]
     state: State
-    since: Annotated[_Time | None, Meta(description="When this state began, where that is known.")]
+    since: Annotated[
+        _Time | None, Meta(description="When this state began; of `waiting` and `held`, the whole outage.")
+    ]
     until: Annotated[_Time | None, Meta(description="When it is dialled again, while it waits.")]
     why: Annotated[str, Meta(description="Why it waits, or who has parked it.")]
     note: Annotated[str, Meta(description="What people should know of the connection.")]
@@ -151,6 +169,30 @@ class Broadcast(msgspec.Struct, frozen=True, kw_only=True):
     sent: _Count
     failed: _Count
     results: list[Result]
+
+
+class HeldBack(msgspec.Struct, frozen=True, kw_only=True):
+    since: Annotated[_Time, Meta(description="When this source's answers began to be held back.")]
+    would_remove: Annotated[int, Meta(ge=0, description="Consoles that are missing, or went within the hour.")]
+    of: Annotated[int, Meta(ge=0, description="How many there are, and were within the hour.")]
+    some: Annotated[list[str], Meta(description="Some of those that are missing.")]
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    kind: str
+    consoles: Annotated[int, Meta(ge=0, description="How many it gives, by its last good answer.")]
+    left_out: Annotated[int, Meta(ge=0, description="Entries of that answer that make no console.")]
+    complaints: Annotated[list[str], Meta(description="Why, of some of them.")]
+    why: Annotated[str, Meta(description="What is wrong with its last answer; empty if nothing is.")]
+    failures: Annotated[int, Meta(ge=0, description="In a row, up to now.")]
+    asked: Annotated[int, Meta(ge=0, description="How often it was asked since the daemon began.")]
+    answered: Annotated[_Time | None, Meta(description="When it gave its last good answer.")]
+    held_back: Annotated[HeldBack | None, Meta(description="An answer that waits for `POST /v1/reload?confirm=`.")]
+
+
+class Sources(msgspec.Struct, frozen=True):
+    sources: list[Source]
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -181,8 +181,8 @@ def test_a_reload(world: World) -> None:
     waiting: Deferred[Changes] = Deferred()
     asked: list[Any] = []
 
-    def reload(by: Any) -> Deferred[Changes]:
-        asked.append(by.name)
+    def reload(by: Any, confirm: tuple[str, ...]) -> Deferred[Changes]:
+        asked.append((by.name, confirm))
         return waiting
 
     world.reload = reload
@@ -194,19 +194,60 @@ def test_a_reload(world: World) -> None:
     waiting.callback(Changes(added=("x9",)))
     answer = client.answer()
     assert answer is not None
-    assert (answer.status, answer.json["added"], asked) == (200, ["x9"], ["ada"])
+    assert (answer.status, answer.json["added"], asked) == (200, ["x9"], [("ada", ())])
 
 
 def test_a_reload_that_fails(world: World) -> None:
-    world.reload = lambda by: fail(NotReloaded("consoled.toml: csm.max_lines: expected int"))
+    world.reload = lambda by, confirm: fail(NotReloaded("consoled.toml: csm.max_lines: expected int"))
     world.begin()
     answer = do(world, "reload")
     assert (answer.status, answer.message) == (422, "consoled.toml: csm.max_lines: expected int")
 
 
+@pytest.mark.parametrize(
+    ("query", "confirm"),
+    [
+        ("", ()),
+        ("?confirm=", ()),
+        ("?confirm=cmdb", ("cmdb",)),
+        ("?confirm=net-box,cmdb,,cmdb", ("cmdb", "net-box")),
+    ],
+)
+def test_a_reload_that_confirms(world: World, query: str, confirm: tuple[str, ...]) -> None:
+    asked: list[Any] = []
+
+    def reload(by: Any, confirm: tuple[str, ...]) -> Deferred[Changes]:
+        asked.append(confirm)
+        return succeed(Changes(removed=("x9",), held_back=("netbox",)))
+
+    world.reload = reload
+    world.begin()
+    answer = do(world, f"reload{query}")
+    assert (answer.status, answer.json["held_back"], asked) == (200, ["netbox"], [confirm])
+
+
+@pytest.mark.parametrize(
+    "query", ["confirm=a&confirm=b", "confirm=%1b", "confirm=a%20b", "sources=cmdb", "confirm=%ff"]
+)
+def test_a_confirmation_that_is_not_understood_reloads_nothing(world: World, query: str) -> None:
+    world.reload = lambda by, confirm: pytest.fail("it was reloaded")
+    world.begin()
+    answer = do(world, f"reload?{query}")
+    assert answer.status == 400
+    assert answer.message.isprintable()
+    assert do(world, f"reload?{query}", user="oscar").status == 403, "the gate comes first"
+
+
+def test_there_is_nothing_to_confirm(world: World) -> None:
+    world.reload = lambda by, confirm: fail(NotReloaded("nothing is held back of source cmdb"))
+    world.begin()
+    answer = do(world, "reload?confirm=cmdb")
+    assert (answer.status, answer.message) == (422, "nothing is held back of source cmdb")
+
+
 def test_who_leaves_does_not_stop_a_reload(world: World) -> None:
     waiting: Deferred[Changes] = Deferred()
-    world.reload = lambda by: waiting
+    world.reload = lambda by, confirm: waiting
     world.begin()
     client = world.client()
     client.socket.arrive(b"POST /v1/reload HTTP/1.1\r\nHost: c\r\nAuthorization: Bearer canary-ada-4711\r\n\r\n")
@@ -224,10 +265,12 @@ def test_who_leaves_does_not_stop_a_reload(world: World) -> None:
         ("consoles/x1/note", {"text": "x"}, "POST", {"ada": 204, "oscar": 204, "bob": 204}),
         ("broadcast", {"names": "x1", "line": "x"}, "POST", {"ada": 200}),
         ("reload", None, "POST", {"ada": 200}),
+        ("reload?confirm=cmdb", None, "POST", {"ada": 200}),
+        ("sources", None, "GET", {"ada": 200}),
     ],
 )
 def test_who_may(world: World, path: str, body: Any, method: str, users: dict[str, int]) -> None:
-    world.reload = lambda by: succeed(Changes())
+    world.reload = lambda by, confirm: succeed(Changes())
     world.begin()
     for user in ("ada", "oscar", "vera", "bob", "gina", "lost"):
         assert do(world, path, body, user, method).status == users.get(user, 403), user

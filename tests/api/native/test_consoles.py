@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, get_args
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from consoled import __version__
 from consoled.api.census import STATES
 from consoled.api.native import shapes
+from consoled.core.sources import Asked, HeldBack, SourceState
 from consoled.core.status import Closing, Dialing, Held, Off, Parked, Up, Waiting, word
 from tests.api.world import World
 from tests.fakes import EPOCH
@@ -193,6 +195,31 @@ def test_health(world: World) -> None:
     }
     assert get(world, "health", "bob").json["consoles"] == 1
     assert get(world, "health", "nobody").status == 401
+
+
+def test_sources(world: World) -> None:
+    lost = tuple(f"n{number:03}" for number in range(70))
+    cmdb = SourceState("cmdb", "command", 100, 2, ("entry 3: no",), "70 are missing", 0, None, Asked(7, good_at=EPOCH))
+    asked = Asked(9, Counter(timeout=3))
+    hsm = SourceState("hsm", "csm", 0, 0, (), "it is down", 3, HeldBack(EPOCH, lost, 100), asked)
+    assert get(world, "sources", "ada").json == {"sources": []}
+    world.sources = [cmdb, hsm]
+    first, second = get(world, "sources", "ada").json["sources"]
+    assert first == {
+        "name": "cmdb",
+        "kind": "command",
+        "consoles": 100,
+        "left_out": 2,
+        "complaints": ["entry 3: no"],
+        "why": "70 are missing",
+        "failures": 0,
+        "asked": 7,
+        "answered": NOW,
+        "held_back": None,
+    }
+    assert (second["answered"], second["failures"]) == (None, 3)
+    assert second["held_back"] == {"since": NOW, "would_remove": 70, "of": 100, "some": list(lost[:20])}
+    assert [get(world, "sources", user).status for user in ("vera", "oscar", "bob", None)] == [403, 403, 403, 401]
 
 
 def test_probes(empty: World) -> None:
