@@ -33,19 +33,14 @@ from itertools import zip_longest
 from pathlib import Path
 from random import Random
 
+from tests.real.bare import BINARY, CLOSE, TEXT, Frames, masked, upgrade
 from tests.real.outside import (
-    BINARY,
-    CLOSE,
     SHUTDOWN,
     TERMINATED,
-    TEXT,
     Daemon,
-    Frames,
     assert_marked,
     demo,
-    masked,
     numbered,
-    upgrade,
     without_line_ends,
     without_own_lines,
 )

@@ -68,9 +68,15 @@ def run(*argv: str, status: int = 0) -> str:
     return done.stdout
 
 
+def lines(key: str) -> list[list[str]]:
+    """What the unit says of `key`, line by line."""
+    found = [line for line in UNIT.read_text().splitlines() if line.startswith(f"{key}=")]
+    return [shlex.split(line.partition("=")[2]) for line in found]
+
+
 def unit(key: str) -> list[str]:
-    [line] = [line for line in UNIT.read_text().splitlines() if line.startswith(f"{key}=")]
-    return shlex.split(line.partition("=")[2])
+    [line] = lines(key)
+    return line
 
 
 class Systemd:
@@ -93,10 +99,14 @@ class Systemd:
         while state not in self.line.recv(4096).decode().splitlines():
             assert self.process is not None and self.process.poll() is None, "it has ended"
 
-    def reload(self) -> None:
+    def reload(self) -> bool:
+        """False if a command of the unit's has failed: then systemd runs no further one."""
         assert self.process is not None
-        run(*[word.replace("$MAINPID", str(self.process.pid)) for word in unit("ExecReload")])
+        for line in lines("ExecReload"):
+            if self._as_user([word.replace("$MAINPID", str(self.process.pid)) for word in line]).wait(LIMIT):
+                return False
         self.heard("READY=1")
+        return True
 
     def stop(self) -> None:
         assert self.process is not None
@@ -157,13 +167,18 @@ def main() -> None:
 
     with config.open("a") as file:
         file.write('[[console]]\nname = "n1"\nkind = "demo"\nrole = "chatter"\n')
-    systemd.reload()
+    assert systemd.reload()
     transcript = Path("/var/log/consoled/console.n1")
     deadline = time.monotonic() + LIMIT
     while not transcript.exists():
         assert time.monotonic() < deadline, "the reload has added no console"
         time.sleep(0.05)
     looks(str(transcript), 0o640, "consoled", "consoled")
+
+    good = config.read_text()
+    config.write_text(good.replace('"chatter"', '"singer"'))
+    assert not systemd.reload(), "systemctl itself says no"
+    config.write_text(good)
 
     run(*install)  # an upgrade: what the administrator wrote stays
     assert 'name = "n1"' in config.read_text()

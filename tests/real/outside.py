@@ -10,21 +10,21 @@ import gzip
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 from tests.real import free_port
+from tests.real.bare import LIMIT, Client, upgrade
 
-LIMIT = 20.0
-"""Seconds after which what a test waits for will not come any more."""
 CHECKOUT = Path(__file__).parent.parent.parent
 TERMINATED = -signal.SIGTERM
 """twistd ends by the signal that stopped it, which systemd counts as success."""
@@ -43,16 +43,55 @@ def eventually(look: Callable[[], Any], limit: float = LIMIT) -> Any:
     return found
 
 
+# ------------------------------------------------------------------------------------------------ what it keeps
+
+
+class Transcripts:
+    """What a daemon has written into `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def segments(self, name: str) -> list[tuple[int, bytes]]:
+        """The offset and the bytes of each file of a console, the active one last."""
+        closed = sorted(self.directory.glob(f"console.{name}.{'[0-9]' * 20}*"))
+        found = [(int(path.name.removesuffix(".gz")[-20:]), _bytes(path)) for path in closed]
+        start = int(re.findall(r"^start (\d+)", self._index(name), re.M)[-1])
+        return [*found, (start, (self.directory / f"console.{name}").read_bytes())]
+
+    def stream(self, name: str) -> bytes:
+        """The whole stream of a console that has lost nothing."""
+        data = b""
+        for start, part in self.segments(name):
+            assert start == len(data), f"{name} has a gap at {len(data)}"
+            data += part
+        return data
+
+    def marks(self, name: str) -> list[tuple[int, int]]:
+        """Where its own lines are."""
+        return self._ranges(name, "mark")
+
+    def lost(self, name: str) -> list[tuple[int, int]]:
+        """What it could not keep."""
+        return self._ranges(name, "lost")
+
+    def _ranges(self, name: str, what: str) -> list[tuple[int, int]]:
+        return [(int(a), int(b)) for a, b in re.findall(rf"^{what} (\d+) (\d+)", self._index(name), re.M)]
+
+    def _index(self, name: str) -> str:
+        return (self.directory / ".index" / name).read_text()
+
+
 # ------------------------------------------------------------------------------------------------ the daemon
 
 
-class Daemon:
+class Daemon(Transcripts):
     """A consoled with its files under `home`, transcripts in `directory`."""
 
     def __init__(self, home: Path, config: str, *, directory: Path | None = None, transcript: str = "") -> None:
         """`config` follows `[http]` and `[transcript]`, of which `transcript` are the further keys."""
+        super().__init__(directory or home / "transcripts")
         self.port = free_port()
-        self.directory = directory or home / "transcripts"
         self.config = home / "consoled.toml"
         self.config.write_text(
             f'[http]\nlisten = ["tcp:{self.port}:interface=127.0.0.1"]\n'
@@ -154,37 +193,6 @@ class Daemon:
         user, system = Path(f"/proc/{self._running.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
-    # What it keeps.
-
-    def segments(self, name: str) -> list[tuple[int, bytes]]:
-        """The offset and the bytes of each file of a console, the active one last."""
-        closed = sorted(self.directory.glob(f"console.{name}.{'[0-9]' * 20}*"))
-        found = [(int(path.name.removesuffix(".gz")[-20:]), _bytes(path)) for path in closed]
-        start = int(re.findall(r"^start (\d+)", self._index(name), re.M)[-1])
-        return [*found, (start, (self.directory / f"console.{name}").read_bytes())]
-
-    def stream(self, name: str) -> bytes:
-        """The whole stream of a console that has lost nothing."""
-        data = b""
-        for start, part in self.segments(name):
-            assert start == len(data), f"{name} has a gap at {len(data)}"
-            data += part
-        return data
-
-    def marks(self, name: str) -> list[tuple[int, int]]:
-        """Where its own lines are."""
-        return self._ranges(name, "mark")
-
-    def lost(self, name: str) -> list[tuple[int, int]]:
-        """What it could not keep."""
-        return self._ranges(name, "lost")
-
-    def _ranges(self, name: str, what: str) -> list[tuple[int, int]]:
-        return [(int(a), int(b)) for a, b in re.findall(rf"^{what} (\d+) (\d+)", self._index(name), re.M)]
-
-    def _index(self, name: str) -> str:
-        return (self.directory / ".index" / name).read_text()
-
 
 def _bytes(path: Path) -> bytes:
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -256,6 +264,11 @@ class Node:
         assert self.line is not None
         return self.line.recv(65536)
 
+    @property
+    def is_called(self) -> bool:
+        """Whether somebody waits to be accepted."""
+        return bool(select.select([self._listener], [], [], 0)[0])
+
     def hang_up(self) -> None:
         if self.line is not None:
             self.line.close()
@@ -265,126 +278,11 @@ class Node:
         self._listener.close()
 
 
-def upgrade(verb: str, node: str, lines: int, follow: bool) -> bytes:
-    """The request for a session."""
-    return (
-        f"GET /console-operator/{verb}/{node} HTTP/1.1\r\nHost: consoled\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
-        f"Cray-Console-Lines: {lines}\r\nCray-Console-Follow: {follow}\r\n\r\n"
-    ).encode()
-
-
-def masked(opcode: int, payload: bytes) -> bytes:
-    """A client's frame, with a mask of zeros."""
-    size = len(payload)
-    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2)
-    return bytes([0x80 | opcode]) + length + bytes(4) + payload
-
-
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-
-
-class Frames:
-    """What a server sends, cut into frames."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """The opcode and the payload of each frame that is whole."""
-        self._bytes += data
-        read = self._bytes
-        while len(read) >= 2:
-            length, at = read[1], 2
-            if length >= 126:
-                at = 4 if length == 126 else 10
-                length = int.from_bytes(read[2:at])
-            if len(read) < at + length:
-                return
-            opcode, payload = read[0] ^ 0x80, bytes(memoryview(read)[at : at + length])
-            del read[: at + length]
-            assert opcode in (TEXT, CLOSE, PING, PONG), f"a frame of {opcode:#x}"
-            yield opcode, payload
-
-
-class Viewer:
-    """A WebSocket client that reads only when it is told to."""
+class Viewer(Client):
+    """One of `daemon`'s, by the API of CSM."""
 
     def __init__(
         self, daemon: Daemon, node: str, verb: str = "tail", *, lines: int = 0, follow: bool = True, buffer: int = 0
     ) -> None:
-        """`buffer` is the size of its socket's receive buffer, so that little fits into the kernel while it stalls.
-
-        Raises `ConnectionError` when it is not let in.
-        """
         daemon.viewers.append(self)
-        self.seen = bytearray()
-        """The text so far, as bytes; a test's nodes speak ASCII."""
-        self.closed: tuple[int, str] | None = None
-        """What the close frame said."""
-        self._found = 0
-        self._frames = Frames()
-        self._socket = socket.socket()
-        self._socket.settimeout(LIMIT)
-        if buffer:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        self._socket.connect(("127.0.0.1", daemon.port))
-        self._socket.sendall(upgrade(verb, node, lines, follow))
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            answer += (data := self._receive())
-            if not data:
-                raise ConnectionError("hung up")
-        head, _, rest = answer.partition(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 101 "):
-            raise ConnectionError(answer)
-        self._take(rest)
-
-    def read(self) -> bool:
-        """Take what comes next; False when the connection has ended."""
-        data = self._receive()
-        self._take(data)
-        return bool(data)
-
-    def until(self, text: bytes) -> None:
-        """Read until `text` has come once more."""
-        while (at := self.seen.find(text, self._found)) < 0:
-            self._found = max(self._found, len(self.seen) - len(text))
-            assert self.read(), f"closed {self.closed} before {text!r}: {bytes(self.seen[-200:])!r}"
-        self._found = at + len(text)
-
-    def up_to(self, size: int) -> None:
-        """Read until so many bytes have come."""
-        while len(self.seen) < size:
-            assert self.read(), f"closed {self.closed} after {len(self.seen)} of {size} bytes"
-
-    def rest(self) -> Viewer:
-        """Read to the end."""
-        while self.read():
-            pass
-        return self
-
-    def type(self, text: bytes) -> None:
-        """One binary message: keystrokes as they are."""
-        self._socket.sendall(masked(BINARY, text))
-
-    def leave(self) -> None:
-        self._socket.close()
-
-    def _receive(self) -> bytes:
-        try:
-            return self._socket.recv(1 << 18)
-        except ConnectionResetError:
-            return b""
-
-    def _take(self, data: bytes) -> None:
-        for opcode, payload in self._frames.feed(data):
-            if opcode == TEXT:
-                self.seen += payload
-                continue
-            if opcode == CLOSE:
-                self.closed = int.from_bytes(payload[:2]), payload[2:].decode()
-            try:
-                self._socket.sendall(masked(CLOSE if opcode == CLOSE else PONG, payload))
-            except OSError:
-                pass  # gone already
+        super().__init__(daemon.port, upgrade(verb, node, lines, follow), buffer=buffer)

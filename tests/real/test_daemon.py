@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import re
 import signal
 import socket
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.real import free_port
+from tests.real import disk, free_port
 from tests.real.outside import (
     SHUTDOWN,
     TERMINATED,
@@ -190,7 +188,7 @@ def test_it_starts_whatever_is_absent(daemon: Callable[..., Daemon], tmp_path: P
     [
         ("[[console]\n", "Expected"),
         ("[hub]\nrong = 1\n", "hub: .*`rong`"),
-        ('[auth]\ntokens = "absent.toml"\n', "auth.tokens: .*/absent.toml"),
+        ('[auth]\ntokens = "absent.toml"\n', "auth.tokens: /.*/absent.toml: No such file or directory"),
         (demo("n1", "flood", rate=1), "console n1: rate"),
     ],
 )
@@ -240,13 +238,13 @@ def test_a_directory_that_cannot_be_made_is_reported_and_used_as_soon_as_it_can(
 ) -> None:
     one = daemon(node.toml("n1"))
     one.directory.write_text("a file in the way")
-    one.start()
+    one.start(ready=False)
     node.accept().say(numbered(0, 100))
     viewer = Viewer(one, "n1", lines=1000)
     viewer.until(b"line %012d" % 99)
     assert str(one.directory) in one.health()["status"]
     one.directory.unlink()
-    eventually(lambda: one.health()["status"] == "ok")
+    eventually(lambda: one.health()["status"] == "ok" and one.is_ready())
     node.say(numbered(100, 100))
     viewer.until(b"line %012d" % 199)
     assert one.terminate() == TERMINATED
@@ -257,13 +255,10 @@ def test_a_directory_that_cannot_be_made_is_reported_and_used_as_soon_as_it_can(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", 0, b"size=4m"):
-        pytest.skip(f"a small tmpfs cannot be mounted here: {os.strerror(ctypes.get_errno())}")
-    yield place
-    libc.umount2(os.fsencode(place), 2)  # MNT_DETACH
+    with disk.small_disk(tmp_path / "small", "4m") as refused:
+        if refused:
+            pytest.skip(refused)
+        yield tmp_path / "small"
 
 
 def test_a_full_disk_loses_bytes_and_says_exactly_which(

@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from twisted.internet.threads import deferToThread
 
 from tests.real import need
 from tests.real.daemon import READY, RunningDaemon, _Process
+from tests.real.outside import TERMINATED, Daemon, demo
 
 UNITS = Path(__file__).parent.parent.parent / "etc" / "systemd"
 CONSOLE = '[[console]]\nname = "n1"\nkind = "demo"\nrole = "quiet"\n'
@@ -103,6 +105,26 @@ async def test_a_socket_that_is_not_handed_over(tmp_path, listening):
     process = daemon._spawn()
     assert (await process.ended).exitCode == 1
     assert "systemd has handed over no such socket" in daemon.log
+
+
+def test_the_watchdog_is_fed_while_the_reactor_turns(tmp_path, notified):
+    daemon = Daemon(tmp_path, demo("n1", "quiet"))
+    try:
+        daemon.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
+        while notified.recv(4096) != b"READY=1":
+            pass
+        assert {notified.recv(4096) for _ in range(3)} == {b"WATCHDOG=1"}
+        daemon.signal(signal.SIGSTOP)
+        notified.settimeout(1)
+        with pytest.raises(TimeoutError):
+            while True:  # what was sent before
+                assert notified.recv(4096) == b"WATCHDOG=1"
+        daemon.signal(signal.SIGCONT)
+        notified.settimeout(READY)
+        assert notified.recv(4096) == b"WATCHDOG=1"
+        assert daemon.terminate() == TERMINATED
+    finally:
+        daemon.end()
 
 
 @pytest.mark.parametrize("name", ["consoled.service", "consoled.socket"])

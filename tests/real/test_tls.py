@@ -13,10 +13,10 @@ import trustme
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from websockets.sync.client import ClientConnection, connect
 
 from tests.listening.pipe import client_context, write_pair
 from tests.real import free_port
+from tests.real.bare import Client, asking
 from tests.real.daemon import RunningDaemon
 
 pytestmark = pytest.mark.real
@@ -60,26 +60,21 @@ role = "echo"
     def renew(self, name: str) -> None:
         write_pair(self.directory, "server", self.ca.issue_cert("localhost", name))
 
-    def attach(self, verb: str, mine: trustme.LeafCert | None = None, token: str = "") -> ClientConnection:
-        context = client_context(self.ca, mine)
+    def attach(self, verb: str, mine: trustme.LeafCert | None = None, token: str = "") -> Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        uri = f"wss://localhost:{self.port}/console-operator/{verb}/x1"
-        # Entered in a thread and left in another turn, so that no `with` can stand around it.
-        return connect(uri, ssl=context, additional_headers=headers, open_timeout=LIMIT, proxy=None).__enter__()
+        request = asking(f"/console-operator/{verb}/x1", **headers)
+        return Client(self.port, request, tls=client_context(self.ca, mine))
 
 
-def shown(session: ClientConnection) -> set[str]:
+def shown(session: Client) -> set[str]:
     assert isinstance(session.socket, ssl.SSLSocket)
     return {value for _, value in session.socket.getpeercert()["subjectAltName"]}
 
 
-def says(session: ClientConnection, text: str) -> None:
+def says(session: Client, text: bytes) -> None:
     """The session echoes `text`."""
-    session.send(text)
-    heard = ""
-    while text not in heard:
-        piece = session.recv(timeout=LIMIT)
-        heard += piece if isinstance(piece, str) else piece.decode()
+    session.type(text)
+    session.until(text)
 
 
 @pytest_twisted.ensureDeferred
@@ -90,19 +85,19 @@ async def test_a_renewal_under_an_open_session(tmp_path: Path) -> Any:
     try:
         await place.daemon.holds(1)  # or what is typed goes nowhere
         before = await deferToThread(place.attach, "interact", None, TOKEN)
-        await deferToThread(says, before, "before")
+        await deferToThread(says, before, b"before")
         place.renew("second.example")
         deadline = reactor.seconds() + LIMIT
         while True:
             after = await deferToThread(place.attach, "interact", None, TOKEN)
             if "second.example" in shown(after):
                 break
-            await deferToThread(after.close)
+            after.leave()
             assert reactor.seconds() < deadline, place.daemon.log
             await deferLater(reactor, 0.2)
-        await deferToThread(says, before, "still here")
-        await deferToThread(before.close)
-        await deferToThread(after.close)
+        await deferToThread(says, before, b"still here")
+        before.leave()
+        after.leave()
     finally:
         await place.daemon.stop()
 
@@ -114,7 +109,7 @@ async def test_a_client_certificate_is_a_proof(tmp_path: Path) -> Any:
     try:
         mine = place.ca.issue_cert("eve@lab.example")
         session = await deferToThread(place.attach, "tail", mine)
-        await deferToThread(session.close)
+        session.leave()
         assert '"account":"eve@lab.example"' in place.daemon.log
     finally:
         await place.daemon.stop()
