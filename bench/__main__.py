@@ -15,7 +15,7 @@ from bench.machine import Tools, Trouble, adopt, raise_descriptors
 from bench.run import Run
 from bench.servers import SERVERS
 
-PARTS = ("fanout", "ingest", "small", "many", "echo", "stall", "idle", "attach", "clients", "tls", "ssh")
+PARTS = ("fanout", "stall", "attach", "idle", "clients", "ingest", "small", "many", "echo", "tls", "ssh")
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--servers", default=",".join((*SERVERS, "relay")), help="(default: %(default)s)")
     parser.add_argument("--watchers", default="", help="of the fan-out's flood, such as 10,100")
     parser.add_argument("--rounds", type=int, default=0, help="(default: 3, 1 if quick)")
-    parser.add_argument("--seconds", type=float, default=0, help="of one measurement (default: 1.5, 0.6 if quick)")
+    parser.add_argument("--seconds", type=float, default=0, help="of one measurement (default: 1, 0.6 if quick)")
     parser.add_argument("--quick", action="store_true", help="all parts, small, in less than two minutes")
     parser.add_argument("--limit", type=float, default=0, help="seconds after which nothing new is begun")
     parser.add_argument("--place", help="a directory on the disk to write to (default: that for temporary files)")
@@ -48,10 +48,10 @@ def main() -> None:
             Path(place),
             options.servers.split(","),
             options.rounds or (1 if quick else 3),
-            options.seconds or (0.6 if quick else 1.5),
+            options.seconds or (0.5 if quick else 1.0),
             quick,
             descriptors,
-            time.monotonic() + (options.limit or (95 if quick else 780)),
+            time.monotonic() + (options.limit or (100 if quick else 840)),
         )
         if options.watchers:
             bench.watchers = [int(number) for number in options.watchers.split(",")]
@@ -59,7 +59,10 @@ def main() -> None:
             bench.watchers = (1, 100)
         try:
             for part in options.parts or PARTS:
-                importlib.import_module(f"bench.parts.{part}").run(bench)
+                try:
+                    importlib.import_module(f"bench.parts.{part}").run(bench)
+                except Trouble as trouble:  # outside of anybody's turn
+                    bench.failed(part, "all", "all", trouble)
         except KeyboardInterrupt:
             bench.say("interrupted")
         finally:

@@ -1,4 +1,4 @@
-"""The machine under the benchmark: its processors, the load programs in C, and what a process has used.
+"""The machine under the benchmark: its two processors, and the programs that run on them.
 
 Whatever is started here runs on one of two processors: the server under test alone on the first, all load on the
 second.  Whatever is waited for has a limit; a `Trouble` says what went wrong and becomes a dash in the table.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import platform
-import re
 import resource
 import select
 import shutil
@@ -23,12 +21,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-CORES = sorted(os.sched_getaffinity(0))
+from bench.meters import CORES, born, family_of
+
 SERVER, LOAD = CORES[0], CORES[-1]
 PATIENCE = 30.0
 """Seconds for an answer of a load program, or for a server to begin or to end."""
 SOURCES = Path(__file__).with_name("load")
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Trouble(Exception):
@@ -91,7 +89,7 @@ class Program:
 
     def stop(self) -> None:
         """End it, and all that it has started."""
-        family = {pid: _born(pid) for pid in family_of(self.pid) if pid != self.pid}
+        family = {pid: born(pid) for pid in family_of(self.pid) if pid != self.pid}
         if self.process.poll() is None:
             self.process.terminate()
         try:
@@ -99,8 +97,8 @@ class Program:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        for pid, born in family.items():
-            if born and _born(pid) == born:  # it has outlived its parent
+        for pid, then in family.items():
+            if then and born(pid) == then:  # it has outlived its parent
                 os.kill(pid, signal.SIGKILL)
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
@@ -189,64 +187,3 @@ def raise_descriptors(wanted: int) -> int:
         except (OSError, ValueError):
             continue
     return soft
-
-
-# ------------------------------------------------------------------------------------------- what it uses
-
-
-def family_of(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    found = [pid]
-    for one in found:
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
-            try:
-                found += map(int, task.read_text().split())
-            except OSError:
-                continue
-    return found
-
-
-def _born(pid: int) -> str:
-    """When a process was started: with its number, who it is.  Empty if it is no more."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-
-def processor(pid: int) -> float:
-    """The seconds of processor time that a process and its descendants have used."""
-    ticks = 0
-    for one in family_of(pid):
-        try:
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICK
-
-
-def memory(pid: int) -> int:
-    """The bytes of a process and its descendants, each shared page counted in parts (PSS)."""
-    size = 0
-    for one in family_of(pid):
-        try:
-            rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        size += 1024 * sum(map(int, re.findall(r"^Pss: +(\d+) kB", rollup, re.M)))
-    return size
-
-
-def describe() -> dict[str, Any]:
-    """The machine, for the results."""
-    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
-    total = re.search(r"^MemTotal: +(\d+)", Path("/proc/meminfo").read_text(), re.M)
-    return {
-        "processor": model[1] if model else platform.machine(),
-        "processors": len(CORES),
-        "memory_mib": int(total[1]) // 1024 if total else 0,
-        "kernel": platform.release(),
-        "system": platform.freedesktop_os_release().get("PRETTY_NAME", ""),
-        "python": platform.python_version(),
-    }

@@ -10,6 +10,7 @@ COLOURS = {
     "conserver": "#e08e45",
     "conman": "#7a9e5f",
     "relay-256k": "#b9b9b9",
+    "relay-256k+log": "#989898",
     "relay-8k": "#dedede",
 }
 Rows = Mapping[tuple[str, str, str], Mapping[str, float]]
@@ -24,6 +25,7 @@ def draw(rows: Rows, path: Path) -> None:
         {"svg.hashsalt": "consoled", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     )
     from matplotlib import pyplot
+    from matplotlib.patches import Rectangle
 
     panels: list[tuple[str, str, str, bool, Mapping[str, tuple[str, str, str]]]] = [
         (
@@ -49,7 +51,7 @@ def draw(rows: Rows, path: Path) -> None:
             "MiB in all",
             "less is better",
             True,
-            {f"{count:,}": ("idle", f"{count} consoles", "MiB") for count in (10, 200, 1000, 4000, 10_000)},
+            {case.split()[0]: ("idle", case, "MiB") for part, case, key in rows if (part, key) == ("idle", "MiB")},
         ),
         (
             "A key's echo",
@@ -72,7 +74,7 @@ def draw(rows: Rows, path: Path) -> None:
             axis.set_yscale("log")
             axis.minorticks_off()
             axis.yaxis.set_major_formatter("{x:g}")
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
+    handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
     figure.legend(handles, COLOURS, loc="lower center", ncols=len(COLOURS), frameon=False)
     figure.tight_layout(rect=(0, 0.04, 1, 1))
     figure.savefig(path, metadata={"Date": None})

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import Program, Tools, Trouble
-from bench.servers import SERVERS, Relay, Stand
+from bench.servers import SERVERS, Relay
+from bench.stand import Stand
 
 FREE = 4 << 30
 """Bytes that must be free on the disk."""
@@ -51,43 +52,43 @@ class Run:
     watchers: Sequence[int] = (1, 10, 100, 1000)
     began: float = field(default_factory=time.monotonic)
     notes: list[Note] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """What a reader must know about them."""
     _standing: list[Stand] = field(default_factory=list)
-    _wanted: tuple[Any, ...] = ()
 
     # ------------------------------------------------------------------------------------------- who
 
     def stands(
-        self, part: str, count: int, *, but: Sequence[str] = (), relays: Sequence[int] = (), **options: Any
+        self, part: str, count: int, *, but: Sequence[str] = (), relays: Sequence[tuple[int, bool]] = (), **options: Any
     ) -> list[Stand]:
-        """Every server with `count` consoles, except those in `but`; and relays that read so many bytes at once.
+        """Every server with `count` consoles, except those in `but`; and `relays`: bytes at once, whether with a log.
 
         They stay until a part wants others: conserver takes its time to start.
         """
-        wanted = (count, tuple(but), tuple(relays), tuple(options.items()))
-        if wanted == self._wanted and all(stand.alive for stand in self._standing):
-            return self._standing
-        self.close()
-        self._wanted = wanted
-        makes: dict[str, Callable[[], Stand]] = {}
-        for name in self.servers:
-            if name in SERVERS and name not in but:
-                makes[name] = partial(SERVERS[name], self.tools, self.place, count, **options)
+        kinds = [SERVERS[name] for name in self.servers if name in SERVERS and name not in but]
+        makes: dict[tuple[Any, ...], Callable[[], Stand]]
+        makes = {kind.key(count, options): partial(kind, self.tools, self.place, count, **options) for kind in kinds}
         if "relay" in self.servers:
-            for size in relays:
-                makes[f"relay-{size >> 10}k"] = partial(Relay, self.tools, self.place, size)
-        for name, make in makes.items():
-            self.say(f"{part}: {name} with {count} consoles")
-            try:
-                self.check()
-                self._standing.append(make())
-            except Trouble as trouble:
-                self.failed(part, f"{count} consoles", name, trouble)
+            for size, log in relays:
+                how: dict[str, Any] = {"size": size, "log": log}
+                makes[Relay.key(1, how)] = partial(Relay, self.tools, self.place, **how)
+        standing = {stand.key(stand.count, stand.options): stand for stand in self._standing if stand.alive}
+        self.close(but=[standing[key] for key in makes if key in standing])
+        for key, make in makes.items():
+            if key not in standing:
+                self.say(f"{part}: {key[0]} with {key[1]} consoles")
+                try:
+                    self.check()
+                    standing[key] = make()
+                except Trouble as trouble:
+                    self.failed(part, f"{key[1]} consoles", key[0], trouble)
+        self._standing = [standing[key] for key in makes if key in standing]
         return self._standing
 
-    def close(self) -> None:
+    def close(self, but: Sequence[Stand] = ()) -> None:
         """End whoever stands."""
-        standing, self._standing, self._wanted = self._standing, [], ()
-        for stand in standing:
+        for stand in [stand for stand in self._standing if stand not in but]:
+            self._standing.remove(stand)
             stand.stop()
 
     def turns(
@@ -139,39 +140,50 @@ class Run:
 # ------------------------------------------------------------------------------------------- how
 
 
-def window(stand: Stand, seconds: float, watchers: Program | None = None, *, of: str = "") -> dict[str, float]:
-    """What happens in so many seconds, each second; `of` says which watchers count.
+def window(
+    stand: Stand,
+    seconds: float,
+    watchers: Program | None = None,
+    *,
+    of: str = "",
+    meanwhile: Callable[[float], object] = time.sleep,
+) -> dict[str, float]:
+    """What happens in so many seconds, each second; `of` says which watchers count, `meanwhile` lets them pass.
 
     `processor`: the share of one core that the server used; `load`: the share that the load used, which must be less
     than all of its core if the server's limit is to be seen.  `said`: bytes of the nodes; `bytes`: of the watchers.
     """
+    silent = {"t": 0.0, "bytes": 0, "cpu": 0.0}
 
-    def look() -> dict[str, float]:
-        used = stand.processor
-        nodes = stand.nodes.ask("mark")
-        read = watchers.ask(f"mark {of}") if watchers is not None else {"bytes": 0, "cpu": 0.0}
-        load = nodes["cpu"] + read["cpu"]
-        return {"t": time.monotonic(), "processor": used, "said": nodes["said"], "bytes": read["bytes"], "load": load}
+    def look() -> tuple[dict[str, float], ...]:
+        server = {"t": time.monotonic(), "cpu": stand.processor}
+        return server, stand.nodes.ask("mark"), watchers.ask(f"mark {of}") if watchers is not None else silent
+
+    def rate(which: int, key: str) -> float:  # each by the moments at which it was asked itself
+        spent = after[which]["t"] - before[which]["t"]
+        return (after[which][key] - before[which][key]) / spent if spent else 0.0
 
     before = look()
-    time.sleep(seconds)
+    meanwhile(seconds)
     after = look()
-    change = {key: after[key] - before[key] for key in after}
-    spent = change.pop("t")
-    return {key: value / spent for key, value in change.items()}
+    return {
+        "processor": rate(0, "cpu"),
+        "said": rate(1, "said"),
+        "bytes": rate(2, "bytes"),
+        "load": rate(1, "cpu") + rate(2, "cpu"),
+    }
 
 
 def drained(watchers: Program, patience: float = 20.0, *, of: str = "") -> dict[str, Any]:
-    """What they have, once nothing more comes."""
-    deadline, last = time.monotonic() + patience, -1
+    """What they have, once nothing more comes; `behind`: the seconds until then, `patience` if it did not end."""
+    began, last = time.monotonic(), -1
     while True:
         found = watchers.ask(f"mark {of}")
-        if found["payload"] == last:
-            return found
-        if time.monotonic() > deadline:
-            raise Trouble(f"the watchers still read after {patience:g} s")
+        behind = time.monotonic() - began
+        if found["payload"] == last or behind > patience:
+            return found | {"behind": min(behind, patience)}
         last = found["payload"]
-        time.sleep(0.2)
+        time.sleep(0.15)
 
 
 def written(stand: Stand, size: int, patience: float = 30.0) -> float:

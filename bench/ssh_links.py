@@ -32,6 +32,7 @@ from twisted.internet.task import deferLater, react
 
 from consoled.backends.settings import Surroundings
 from consoled.backends.ssh import SshSettings
+from consoled.units import FilePath
 
 WARM_UP = 20
 """Links before the first measurement: what is loaded and read once is no link's cost."""
@@ -65,8 +66,9 @@ class Owner:
         self.size = 0
         self.gone: Deferred[str] = Deferred()
 
-    def received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> bool:
         self.size += len(data)
+        return True
 
     def lost(self, why: str) -> None:
         self.gone.callback(why)
@@ -118,11 +120,12 @@ class Sshd:
             name="bench",
             address=f"127.0.0.1:{self.port}",
             user=_user(),
-            key_files=(str(self.place / "key"),),
-            known_hosts=(str(self.place / "known_hosts"),),
+            key_files=(FilePath(self.place / "key"),),
+            known_hosts=(FilePath(self.place / "known_hosts"),),
             command=command,
         )
-        return settings.backend(Surroundings(reactor, None, self.place))
+        no_secrets: Any = None
+        return settings.backend(Surroundings(reactor, no_secrets, self.place))
 
     def client(self, command: str) -> list[str]:
         """OpenSSH's, with the algorithms that both can."""
@@ -269,18 +272,18 @@ async def measure(reactor: Any, links: int, size: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="consoled-bench-") as place:
         sshd = Sshd(Path(place))
         with sshd.running():
-            ours = await _limited(reactor, our_links(reactor, sshd, links))
-            ours |= await _limited(reactor, our_flood(reactor, sshd, size))
+            ours = await _limited(reactor, our_links(reactor, sshd, links), "our logins")
+            ours |= await _limited(reactor, our_flood(reactor, sshd, size), "our flood")
             theirs = their_links(sshd, PEERS) | their_flood(sshd, size)
     ratios = {key: ours[key] / theirs[key] for key in ROWS}
     return {"links": links, "bytes": size, "consoled": ours, "ssh": theirs, "ratios": ratios}
 
 
-async def _limited(reactor: Any, part: Coroutine[Any, Any, dict[str, float]]) -> dict[str, float]:
+async def _limited(reactor: Any, part: Coroutine[Any, Any, dict[str, float]], what: str) -> dict[str, float]:
     try:
         return await Deferred.fromCoroutine(part).addTimeout(LONGEST, reactor)
     except TimeoutError:
-        sys.exit(f"{part.__name__} takes longer than {LONGEST:g} s: the machine is busy, or --links too many")
+        sys.exit(f"{what} takes longer than {LONGEST:g} s: the machine is busy, or --links too many")
 
 
 def show(figures: dict[str, Any], file: str) -> None:

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #ifdef TLS
@@ -202,6 +201,13 @@ static void unwrap(struct client *c, const char *data, size_t size, void (*take)
     }
 }
 
+/* Something has come, or it is connected: go on coming in.  What is the console's already goes to `take`. */
+static void advance(struct client *c, void (*take)(struct client *, const char *, size_t)) {
+    if (c->dialling) connected(c);
+    if (!c->closed && !c->ready) come_in(c);
+    if (c->ready && c->says) unwrap(c, c->said, c->says, take);
+}
+
 /* Keys for the console. */
 static inline void type(struct client *c, const char *keys, size_t size) {
     if (*c->kind != 'w') {
@@ -212,6 +218,8 @@ static inline void type(struct client *c, const char *keys, size_t size) {
     memcpy(frame + 6, keys, size);
     put(c, frame, size + 6);
 }
+
+static int by_size(const void *a, const void *b) { return (*(double *)a > *(double *)b) - (*(double *)a < *(double *)b); }
 
 static void setup(const char *port, int with_tls) {
     master_port = atoi(port);

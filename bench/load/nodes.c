@@ -11,16 +11,16 @@
  *     mark                 how many are connected, and since when; bytes said, bytes not taken yet, processor time
  */
 #include "stream.h"
+#include "commands.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <unistd.h>
 
 #define PIECE 65536
 #define GROUPS 8
+#define ALARM (COMMANDS - 1)
 
 struct node {
     int listener, fd, watching, flooding;
@@ -36,13 +36,12 @@ struct group {
 
 static struct node *nodes;
 static struct group groups[GROUPS];
-static int count, up, poller;
+static int count, up;
 static double first_up, last_up;
 
 static void watch(struct node *n, int events) {
     if (n->fd < 0 || n->watching == events) return;
-    struct epoll_event e = {.events = events, .data.u64 = (uint64_t)(n - nodes) << 1 | 1};
-    epoll_ctl(poller, EPOLL_CTL_MOD, n->fd, &e);
+    await(n->fd, events, (uint64_t)(n - nodes) << 1 | 1);
     n->watching = events;
 }
 
@@ -82,10 +81,8 @@ static void welcome(struct node *n) {
     if (n->fd >= 0) gone(n);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     n->fd = fd;
-    struct epoll_event e = {.events = EPOLLIN, .data.u64 = (uint64_t)(n - nodes) << 1 | 1};
-    epoll_ctl(poller, EPOLL_CTL_ADD, fd, &e);
-    n->watching = EPOLLIN;
-    if (n->flooding) watch(n, EPOLLIN | EPOLLOUT);
+    n->watching = 0;
+    watch(n, n->flooding ? EPOLLIN | EPOLLOUT : EPOLLIN);
     up++;
     last_up = now();
     if (!first_up) first_up = last_up;
@@ -162,7 +159,7 @@ int main(int argc, char **argv) {
     int port = atoi(argv[1]), one = 1;
     count = atoi(argv[2]);
     nodes = calloc(count, sizeof *nodes);
-    poller = epoll_create1(0);
+    await_commands();
     make_block();
     for (int i = 0; i < count; i++) {
         struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x7f010000 + i)};
@@ -172,36 +169,21 @@ int main(int argc, char **argv) {
             fprintf(stderr, "node %d cannot listen: %s\n", i, strerror(errno));
             return 1;
         }
-        struct epoll_event e = {.events = EPOLLIN, .data.u64 = (uint64_t)i << 1};
-        epoll_ctl(poller, EPOLL_CTL_ADD, fd, &e);
+        await(fd, EPOLLIN, (uint64_t)i << 1);
         nodes[i].listener = fd;
         nodes[i].fd = -1;
     }
     int alarm = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-    struct epoll_event e = {.events = EPOLLIN, .data.u64 = UINT64_MAX};
-    epoll_ctl(poller, EPOLL_CTL_ADD, 0, &e);
-    e.data.u64 = UINT64_MAX - 1;
-    epoll_ctl(poller, EPOLL_CTL_ADD, alarm, &e);
-    setvbuf(stdout, 0, _IOLBF, 0);
+    await(alarm, EPOLLIN, ALARM);
     printf("{\"listening\": %d}\n", count);
-    char line[256];
-    size_t filled = 0;
     for (;;) {
         struct epoll_event found[256];
         int n = epoll_wait(poller, found, 256, -1);
         for (int i = 0; i < n; i++) {
             uint64_t what = found[i].data.u64;
-            if (what == UINT64_MAX) {
-                ssize_t got = read(0, line + filled, sizeof line - 1 - filled);
-                if (got <= 0) return 0;
-                line[filled += got] = 0;
-                for (char *end; (end = strchr(line, '\n'));) {
-                    *end = 0;
-                    obey(line);
-                    memmove(line, end + 1, filled -= end + 1 - line);
-                    line[filled] = 0;
-                }
-            } else if (what == UINT64_MAX - 1) {
+            if (what == COMMANDS) {
+                hear_commands(obey);
+            } else if (what == ALARM) {
                 uint64_t times;
                 if (read(alarm, &times, sizeof times) < 0) continue;
             } else if (what & 1) {

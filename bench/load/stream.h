@@ -106,6 +106,7 @@ static inline void skip(struct check *c, size_t size) {
 
 /* The next `size` bytes. */
 static inline void look(struct check *c, const char *data, size_t size) {
+    const char *start = data;
     while (size && c->begun && !c->holds) {
         size_t n = size < PERIOD ? size : PERIOD;
         const char *want = block + c->next;
@@ -117,7 +118,12 @@ static inline void look(struct check *c, const char *data, size_t size) {
         c->next = (c->next + same) % PERIOD;
         data += same;
         size -= same;
-        if (same < n) break;
+        if (same < n) { /* the beginning of a wrong line may be alike: none of it was right */
+            size_t back = c->next % LINE < (size_t)(data - start) ? c->next % LINE : (size_t)(data - start);
+            c->good -= back, c->next -= back;
+            data -= back, size += back;
+            break;
+        }
     }
     if (!size) return;
     if (c->holds + size > c->room && !(c->held = realloc(c->held, c->room = 2 * (c->holds + size)))) abort();

@@ -23,10 +23,8 @@ static int hear(struct client *c, int patience) { /* milliseconds; 0 if there wa
         struct pollfd p = {c->fd, c->dialling ? POLLOUT : POLLIN, 0};
         if (poll(&p, 1, patience) <= 0) return 0;
     }
-    if (c->dialling) connected(c);
     if (!c->ready) {
-        come_in(c);
-        if (c->ready && c->says) unwrap(c, c->said, c->says, take);
+        advance(c, take);
         return 1;
     }
     ssize_t n = get(c, data, sizeof data);
@@ -34,8 +32,6 @@ static int hear(struct client *c, int patience) { /* milliseconds; 0 if there wa
     if (n > 0) unwrap(c, data, n, take);
     return 1;
 }
-
-static int by_size(const void *a, const void *b) { return (*(double *)a > *(double *)b) - (*(double *)a < *(double *)b); }
 
 int main(int argc, char **argv) {
     if (argc < 6) return 2;

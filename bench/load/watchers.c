@@ -8,20 +8,16 @@
  *     firsts       how many have a byte of their console, and how long after they dialled
  */
 #include "client.h"
+#include "commands.h"
 #include <sys/ioctl.h>
 
 static struct client *clients;
-static int count, poller;
+static int count;
 
 static void take(struct client *c, const char *data, size_t size) { look(&c->check, data, size); }
 
-static void watch(int i, int events) {
-    struct epoll_event e = {.events = events, .data.u32 = i};
-    if (epoll_ctl(poller, EPOLL_CTL_MOD, clients[i].fd, &e)) epoll_ctl(poller, EPOLL_CTL_ADD, clients[i].fd, &e);
-}
-
 /* Throw away unread what is the stream's, but for its last lines: they show whether anything is missing before them.
- * Copying all of it would make the watchers' processor the limit, and not the server's.  The first watcher reads all. */
+ * Copying all of it would make the watchers' processor the limit, and not the server's.  One of each console reads all. */
 static void hurry(struct client *c) {
     int there = 0;
     if (c->check.thorough || !c->check.begun || c->check.holds || ioctl(c->fd, FIONREAD, &there)) return;
@@ -53,8 +49,6 @@ static void read_some(struct client *c) {
     }
 }
 
-static int by_size(const void *a, const void *b) { return (*(double *)a > *(double *)b) - (*(double *)a < *(double *)b); }
-
 static void percentiles(void) {
     double *waits = malloc(sizeof *waits * (count + 1));
     int n = 0;
@@ -79,8 +73,8 @@ static void obey(char *line) {
     int closed = 0;
     for (int i = from; i < to; i++) {
         struct client *c = clients + i;
-        if (*line == 's') watch(i, 0);
-        if (*line == 'g') watch(i, EPOLLIN);
+        if (*line == 's') await(c->fd, 0, i);
+        if (*line == 'g') await(c->fd, EPOLLIN, i);
         bytes += c->check.good, lost += c->check.lost, again += c->check.again, foreign += c->check.foreign, payload += c->got;
         if (c->check.good < least) least = c->check.good;
         if (c->check.good > most) most = c->check.good;
@@ -98,53 +92,36 @@ int main(int argc, char **argv) {
     if (argc > 9) extra_headers = argv[9];
     count = (to - from) * each;
     clients = calloc(count, sizeof *clients);
-    poller = epoll_create1(0);
-    struct epoll_event e = {.events = EPOLLIN, .data.u32 = UINT32_MAX};
-    epoll_ctl(poller, EPOLL_CTL_ADD, 0, &e);
-    setvbuf(stdout, 0, _IOLBF, 0);
+    await_commands();
     double start = now();
-    char line[256];
-    size_t filled = 0;
     for (;;) {
         while (begun < count && begun - ready < window) {
             struct client *c = clients + begun;
             char name[16];
             snprintf(name, sizeof name, "n%05d", from + begun % (to - from));
             begin(c, kind, argc > 8 ? argv[8] : "/", name, 0);
-            c->check.thorough = begun == 0;
+            c->check.thorough = begun < to - from; /* one of each console */
             if (c->closed) return fprintf(stderr, "watcher %d is refused: %s\n", begun, strerror(errno)), 1;
-            watch(begun++, EPOLLIN | EPOLLOUT);
+            await(c->fd, EPOLLIN | EPOLLOUT, begun++);
         }
         if (ready == count && !said++)
             printf("{\"ready\": %d, \"t\": %.6f, \"seconds\": %.6f}\n", ready, now(), now() - start);
         struct epoll_event found[256];
         int n = epoll_wait(poller, found, 256, -1);
         for (int i = 0; i < n; i++) {
-            if (found[i].data.u32 == UINT32_MAX) {
-                ssize_t got = read(0, line + filled, sizeof line - 1 - filled);
-                if (got <= 0) return 0;
-                line[filled += got] = 0;
-                for (char *end; (end = strchr(line, '\n'));) {
-                    *end = 0;
-                    obey(line);
-                    memmove(line, end + 1, filled -= end + 1 - line);
-                    line[filled] = 0;
-                }
+            uint64_t which = found[i].data.u64;
+            if (which == COMMANDS) {
+                hear_commands(obey);
                 continue;
             }
-            struct client *c = clients + found[i].data.u32;
+            struct client *c = clients + which;
             if (c->ready) {
                 read_some(c);
             } else {
-                if (c->dialling) {
-                    connected(c);
-                    watch(c - clients, EPOLLIN);
-                }
-                if (!c->closed && !c->ready) come_in(c);
-                if (c->dialling) watch(c - clients, EPOLLIN | EPOLLOUT); /* again, elsewhere */
-                if (c->closed) return fprintf(stderr, "watcher %d is refused\n", (int)(c - clients)), 1;
+                advance(c, take);
+                if (c->closed) return fprintf(stderr, "watcher %d is refused\n", (int)which), 1;
+                await(c->fd, c->dialling ? EPOLLIN | EPOLLOUT : EPOLLIN, which); /* it may dial again, elsewhere */
                 ready += c->ready;
-                if (c->ready && c->says) unwrap(c, c->said, c->says, take);
 #ifdef TLS
                 if (c->ready && c->ssl) read_some(c); /* what OpenSSL has read already */
 #endif

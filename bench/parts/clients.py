@@ -1,11 +1,11 @@
-"""(i) Clients that have nothing to read: what one takes of consoled's memory, over plain WebSockets and over TLS."""
+"""Clients that have nothing to read: what one takes of consoled's memory, over plain WebSockets and over TLS."""
 
 from __future__ import annotations
 
 import time
 
 from bench.run import Run
-from bench.servers import Stand
+from bench.stand import Stand
 
 PART = "clients"
 

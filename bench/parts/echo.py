@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from bench.run import Run
-from bench.servers import Stand
+from bench.stand import Stand
 
 PART = "echo"
 BUSY = 50
@@ -14,7 +14,7 @@ BUSY = 50
 
 def run(bench: Run) -> None:
     keys = 200 if bench.quick else 500
-    stands = bench.stands(PART, BUSY + 1, relays=(8192,))
+    stands = bench.stands(PART, BUSY + 1, relays=((8192, False),))
     bench.turns(PART, "idle", stands, idle, keys)
     servers = [stand for stand in stands if stand.count > 1]
     bench.turns(PART, f"{BUSY} busy consoles", servers, busy, keys)

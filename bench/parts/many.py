@@ -7,7 +7,7 @@ import time
 from bench.machine import Trouble
 from bench.parts import echo
 from bench.run import Run, drained, window
-from bench.servers import Stand
+from bench.stand import Stand
 
 PART = "many"
 BAUD, BURST = 11520, 4
