@@ -253,7 +253,7 @@ class Fleet:
             raise NotOpen
         console: Console
         name = settings.name
-        transcript = await self._archive.open(name, lambda count: console.lost(count), lambda: console.written())
+        transcript = await self._archive.open(name, lambda count: console.lost(count), lambda: console.stream.written())
         console = Console(name, transcript, self._reactor, time.time, echoed=self._echoed)
         console.link = link = Link(
             *(settings, backend, console, self._reactor, time.time, random, self._turns, self._chronicle, self._tally),

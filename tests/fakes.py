@@ -165,7 +165,7 @@ class FakeTranscript:
         self.marks = Marks()
         self.trouble: str | None = None
         self.slow_to_write = False
-        """If true, the test calls `Console.written` when the disk has it."""
+        """If true, the test calls `Stream.written` when the disk has it."""
         self.failing = False
         self.late = False
         self.waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []

@@ -179,7 +179,7 @@ class CloudApi:
             raise Refused(400, "MachineHasNoConsoleError", message)
         subprotocol = chosen_subprotocol(request)
         console = await self._machines.console(name)
-        at = await console.last_lines(options.lines) if options.lines else None
+        at = await console.stream.last_lines(options.lines) if options.lines else None
         self._hub.find(console.name)  # it may have closed meanwhile
         self._hub.admit()
         seat(request, user)

@@ -132,7 +132,7 @@ class Csm:
         lines = self._lines(request)
         follow = _header(request, b"cray-console-follow").lower() == "true"
         demand_upgrade(request)
-        at = await console.last_lines(lines)
+        at = await console.stream.last_lines(lines)
         self._hub.find(console.name)  # it may have closed meanwhile
         self._hub.admit()
         seat(request, user)

@@ -46,6 +46,13 @@ class Client:
         return printable(f"{self.user}@{self.host}")
 
 
+@dataclass(slots=True)
+class Attendance:
+    """How many clients are attached at some consoles together."""
+
+    clients: int = 0
+
+
 class Attachment:
     """One client's cursor, pace and right to type."""
 
@@ -225,7 +232,7 @@ class Attachment:
         self._stride = min(2 * self._stride, STRIDE) if at == len(data) else max(self._stride // 2, CHUNK)
 
     def _join(self, encoding: Encoding) -> None:
-        feed = self.console.feed(self._flavour, encoding)
+        feed = self.console.stream.feed(self._flavour, encoding)
         if feed.encoding.dangling != encoding.dangling and (encoding.dangling or self._cursor > self._began):
             # One of us holds an unfinished character that the other has given up.  (A newcomer gets it whole.)
             self._send(encoding.flush())
@@ -239,7 +246,7 @@ class Attachment:
         if self._encoding is None:
             self._cursor = self.console.head
             self._encoding = self._flavour()
-            dangling = self.console.leave_feed(self._flavour, self._outlet)
+            dangling = self.console.stream.leave_feed(self._flavour, self._outlet)
             self._encoding.encode(dangling, self._cursor - len(dangling))
 
     def _send(self, frame: bytes | None) -> None:

@@ -1,29 +1,26 @@
 """One console: its stream, its link, its clients.
 
-A byte from the node comes in through `received` (called by the link), goes into the ring and the transcript and
-then to the feeds; a keystroke comes in through an attachment and goes out through the link.  The hub makes and
-keeps consoles, the faces attach to them.
+A byte from the node comes in through `received` (called by the link) and goes into the stream, which keeps it and
+shows it to those in step (`stream`); a keystroke comes in through an attachment and goes out through the link.  The hub
+makes and keeps consoles, the faces attach to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count, groupby
-from math import inf
-from operator import itemgetter
+from functools import partial
+from itertools import count
 from time import gmtime, strftime
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from consoled.core.attachment import CHUNK, Attachment, Client
+from consoled.core.attachment import Attachment, Attendance, Client
 from consoled.core.faults import LinkDown, NoReset, ReadOnly
-from consoled.core.feed import Feed
 from consoled.core.keyboard import Keyboard
-from consoled.core.ring import Ring
-from consoled.core.seams import Clock, Encoding, Flavour, InputRecord, Link, Outlet, Timer, Transcript
+from consoled.core.seams import Clock, Flavour, InputRecord, Link, Outlet, Timer, Transcript
 from consoled.core.status import Closing, Off, Parked, Status, Up, Waiting
+from consoled.core.stream import Stream
 from consoled.printable import printable
 
 RING = 256 * 1024
@@ -34,35 +31,14 @@ RESTING = 60.0
 REMEMBERED = 4096
 """The bytes that it keeps even then."""
 
-PACE = 0.005
-"""Seconds for which a console that has just shown something gathers what comes next."""
-PACE_EACH = 0.0002
-"""Seconds more for each client in step, so that a console that a crowd watches costs a few per cent of a processor,
-however many they are."""
-PACE_MOST = 0.05
-"""Seconds that it comes to at most: what is seen on a screen is still seen at once."""
-AT_ONCE = 16 * 1024
-"""Bytes that are shown all the same."""
-ECHO = 0.25
-"""Seconds after a keystroke in which nothing is held back."""
-NOW = -1.0
-"""For the transcript: less than no time."""
-ECHO_LIMIT = 10.0
-"""Seconds after a keystroke in which what the node says may be its answer."""
 UNSEEN = 0.01
 """Seconds for which bytes are gathered while nobody is there to see them."""
-
-_log = Logger()
 
 
 class Console:
     """A node's console as everybody shares it."""
 
     link: Link
-    # What hardly any console ever has is not in each: with up to 30 attributes, objects share the keys of their
-    # dictionaries, which otherwise take a kilobyte more.
-    _resetting = False
-    _hang_up: Timer | None = None
 
     def __init__(
         self,
@@ -86,14 +62,17 @@ class Console:
         output was shown to those in step.
         """
         self.name = name
+        self.stream = Stream(name, transcript, ring, clock, now, echoed)
         self.transcript = transcript
-        self.ring = Ring(ring, transcript.head)
-        self.head = transcript.head
-        """The offset after the newest byte that clients may see: it is on the disk, if that can be helped."""
+        self.ring = self.stream.ring
         self.attachments: dict[Attachment, None] = {}
-        self.keyboard = Keyboard(name, self.attachments, lambda: strftime("%m-%d %H:%M", gmtime(now())), clock)
+        self.attendance = Attendance()
+        """Where it counts its clients: the hub's, while that holds the console."""
+        self.keyboard = Keyboard(name, self.attachments, clock, now)
         self.tag = tag
         self.kind = kind
+        self.on_demand = on_demand
+        """Whether it is dialled only while somebody is attached."""
         self.began = transcript.head
         """The offset at which this daemon's part of the stream begins."""
         self.sent_bytes = 0
@@ -106,23 +85,13 @@ class Console:
         """When the node last said something, in seconds since the epoch."""
         self._clock = clock
         self._now = now
-        self._on_demand = on_demand
         self._linger = linger
+        self._hang_up: Timer | None = None
         self._numbers = count(1)
         self._reset = reset
-        self._feeds: dict[Flavour, Feed] = {}
-        self._unshown: list[tuple[bytes, bool]] = []
-        """What came since then, and whether it is a line of our own."""
-        self._untold: list[Status] = []
-        """What became of the link since then."""
-        self._shown_at = self._typed_at = 0.0
-        self._awaited = -inf
-        """Since when somebody who has typed waits for the node's answer."""
-        self._echoed = echoed
+        self._resetting = False
         self._connected_to = ""
         """Its address while the node is there; the link's may be another by then."""
-        # How a stream of old ended is not known, unless it was with a line of ours.
-        self._began_at_line_start = self.head == 0 or transcript.marks.run(self.head - 1, 1)[1]
 
     # ------------------------------------------------------------------------------------------- life
 
@@ -131,13 +100,8 @@ class Console:
         self.note("log opened")
         if isinstance(self.link.status, Parked):
             self.note(f"still parked by <{self.link.status.by}>")
-        if not self._on_demand:
+        if not self.on_demand:
             self.link.open()
-
-    @property
-    def on_demand(self) -> bool:
-        """Whether it is dialled only while somebody is attached."""
-        return self._on_demand
 
     def renew(
         self,
@@ -157,9 +121,9 @@ class Console:
             how = "no longer recorded" if was_recorded else "recorded"
             for attachment in list(self.attachments):
                 attachment.outlet.notice(f"Input to console [{self.name}] is {how}")
-        if on_demand == self._on_demand:
+        if on_demand == self.on_demand:
             return
-        self._on_demand = on_demand
+        self.on_demand = on_demand
         if not on_demand:
             self._stay_on()
             self.link.open()
@@ -168,7 +132,7 @@ class Console:
 
     def close(self) -> Deferred[None]:
         """Hang up, and close the transcript when the node's last byte is in it.  The clients must have gone."""
-        self._on_demand = False  # whoever still comes or goes dials and hangs up nothing
+        self.on_demand = False  # whoever still comes or goes dials and hangs up nothing
         self._stay_on()
         return self.link.close().addCallback(self._close_transcript)
 
@@ -186,7 +150,7 @@ class Console:
     def received(self, data: bytes) -> bool:
         """The node said `data`.  Whether any client is there to see it."""
         self.last_output = now = self._now()
-        self._publish(data, False, self._patience(now) if self.attachments else UNSEEN)
+        self.stream.publish(data, False, self.stream.patience(now) if self.attachments else UNSEEN)
         return bool(self.attachments)
 
     def changed(self, status: Status) -> None:
@@ -199,27 +163,26 @@ class Console:
             self.note(f"disconnected from {self._connected_to}{why}")
             self._connected_to = ""
         if self.attachments:
-            self._untold.append(status)
-            if not self._unshown:
-                self._tell()
+            self.stream.afterwards(partial(self._tell, status))
 
-    def _tell(self) -> None:
-        """Tell the clients what has become of the link, after what the node said before that."""
-        untold, self._untold = self._untold, []
-        for status in untold:
-            for attachment in list(self.attachments):
-                attachment.outlet.changed(status)
+    def _tell(self, status: Status) -> None:
+        for attachment in list(self.attachments):
+            attachment.outlet.changed(status)
 
     # ------------------------------------------------------------------------------------------- the stream
+
+    @property
+    def head(self) -> int:
+        """The offset after the newest byte that clients may see."""
+        return self.stream.head
 
     def note(self, text: str) -> None:
         """Put a line of our own into the stream: `<ConMan> Console [x] TEXT at 2026-01-31 23:59:59 UTC.`"""
         stamp = strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(self._now()))
         line = f"{self.tag} Console [{self.name}] {text} at {stamp}.\r\n"
-        begun = self.ring.last != b"\n" if self.ring.last else not self._began_at_line_start
-        data = ("\r\n" + line if begun else line).encode()
+        data = (line if self.stream.at_line_start else "\r\n" + line).encode()
         self.own_bytes += len(data)
-        self._publish(data, True)
+        self.stream.publish(data, True)
 
     def rest(self) -> None:
         """Give memory back if the node has been silent for a while: its transcript has it all."""
@@ -229,69 +192,6 @@ class Console:
     def lost(self, count: int) -> None:
         """The transcript could not keep the last `count` bytes: mark the place."""
         self.note(f"log lost {count} bytes before this line")
-
-    def _patience(self, now: float) -> float:
-        """How many seconds what comes now may be gathered, clients being there."""
-        # Of two times, one before the other unless the clock was set back.
-        if 0 <= now - self._typed_at < ECHO:
-            return NOW
-        pace = min(PACE + PACE_EACH * sum(len(feed.members) for feed in self._feeds.values()), PACE_MOST)
-        just_shown = 0 <= now - self._shown_at < pace
-        return pace if just_shown and self.ring.head - self.head < AT_ONCE else 0.0
-
-    def _publish(self, data: bytes, own: bool, within: float = 0.0) -> None:
-        # The ring is second, since the transcript may show what came before.
-        wait = self.transcript.append(data, own, within)
-        self.ring.append(data)
-        self._unshown.append((data, own))
-        if not wait:
-            self.written()
-
-    def written(self) -> None:
-        """The disk has what was appended, or is not waited for: the clients may see it."""
-        unshown, self._unshown = self._unshown, []
-        if self._feeds:
-            self._show(unshown)
-        else:
-            self.head = self.ring.head
-        if self._untold:
-            self._tell()
-
-    def _show(self, unshown: list[tuple[bytes, bool]]) -> None:
-        self._shown_at = now = self._now()
-        if self._awaited > 0:
-            waited, self._awaited = now - self._awaited, -inf
-            if 0 <= waited < ECHO_LIMIT:
-                self._echoed(waited)
-        if len(unshown) > 1:
-            # What came in one turn goes out together.
-            stretches = groupby(unshown, key=itemgetter(1))
-            unshown = [(b"".join(data for data, _ in pieces), own) for own, pieces in stretches]
-        for stretch, own in unshown:
-            for at in range(0, len(stretch), CHUNK):
-                data, offset = stretch[at : at + CHUNK], self.head
-                self.head += len(data)
-                for feed in list(self._feeds.values()):
-                    feed.published(data, own, offset)
-
-    def last_lines(self, count: int) -> Deferred[int]:
-        """Fires with the offset at which the last `count` lines of the stream begin."""
-        ring, disk = self.ring.start, self.transcript.start
-        if count <= 0 or self.head == min(ring, disk):
-            return succeed(self.head)
-        before = self.head - 1
-        if before >= ring:
-            before, count = self.ring.line_start(before, count)
-            if not count or disk >= ring:
-                return succeed(before)
-        return self.transcript.line_start(before, count).addErrback(self._unreadable)
-
-    def _unreadable(self, failure: Failure) -> int:
-        """The lines in the ring are better than none."""
-        if failure.check(CancelledError):
-            failure.raiseException()
-        _log.failure("console {name}: its transcript cannot be read", failure, name=self.name)
-        return self.ring.start
 
     # ------------------------------------------------------------------------------------------- clients
 
@@ -313,29 +213,24 @@ class Console:
         for offset in (at, until):
             if offset is not None and not 0 <= offset <= self.head:
                 raise ValueError(f"offset {offset} is outside of 0 to {self.head}")
+        number, since, begin = next(self._numbers), self._now(), self.head if at is None else at
         attachment = Attachment(
-            self,
-            next(self._numbers),
-            outlet,
-            flavour,
-            client,
-            since=self._now(),
-            at=self.head if at is None else at,
-            until=until,
-            interactive=interactive,
+            self, number, outlet, flavour, client, since=since, at=begin, until=until, interactive=interactive
         )
         self.attachments[attachment] = None
+        self.attendance.clients += 1
         self._stay_on()
-        if self._on_demand:
+        if self.on_demand:
             self.link.open()
         return attachment
 
     def left(self, attachment: Attachment) -> None:
-        """Called by the attachment when its client is gone."""
-        self.attachments.pop(attachment, None)
+        """Called by the attachment, once, when its client is gone."""
+        del self.attachments[attachment]
+        self.attendance.clients -= 1
         if attachment.interactive:
             self.keyboard.departed(attachment)
-        if self._on_demand and not self.attachments and self._hang_up is None:
+        if self.on_demand and not self.attachments and self._hang_up is None:
             self._hang_up = self._clock.callLater(self._linger, self._hang_up_now)
 
     def _stay_on(self) -> None:
@@ -347,21 +242,6 @@ class Console:
         self._hang_up = None
         self.link.close()
 
-    def feed(self, flavour: Flavour, encoding: Encoding) -> Feed:
-        """The feed of `flavour`; `encoding` becomes its encoding if there is none yet."""
-        feed = self._feeds.get(flavour)
-        if feed is None:
-            feed = self._feeds[flavour] = Feed(encoding, self._clock)
-        return feed
-
-    def leave_feed(self, flavour: Flavour, outlet: Outlet) -> bytes:
-        """Take `outlet` out of its feed.  Returns what dangles there."""
-        feed = self._feeds[flavour]
-        feed.leave(outlet)
-        if not feed.members:
-            del self._feeds[flavour]
-        return feed.encoding.dangling
-
     # ------------------------------------------------------------------------------------------- towards the node
 
     def write(self, data: bytes, by: Client) -> None:
@@ -370,9 +250,7 @@ class Console:
             self.input_record.admit(len(data))
         self.link.write(data)
         self.sent_bytes += len(data)
-        self._typed_at = now = self._now()
-        if not 0 <= now - self._awaited < ECHO_LIMIT:
-            self._awaited = now
+        self.stream.typed()
         if self.input_record is not None:
             self.input_record.typed(by.user, by.host, data)
 

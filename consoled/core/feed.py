@@ -1,7 +1,7 @@
 """A feed: the clients of one flavour that stand at a console's head.
 
-`Console` gives every new piece of the stream to each of its feeds; the feed's one encoding makes one frame of it,
-and that same frame goes to every member.  A client that falls behind leaves the feed and reads at its own pace
+`Stream` gives every new piece to each of its feeds; the feed's one encoding makes one frame of it, and that same frame
+goes to every member.  A client that falls behind leaves the feed and reads at its own pace
 (`attachment`); at the head it joins again.
 """
 

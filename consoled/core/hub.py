@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
+from consoled.core.attachment import Attendance
 from consoled.core.console import Console
 from consoled.core.faults import NotMonitored, NotOpen, TooManyClients, UnknownConsole
 
@@ -43,6 +44,7 @@ class Hub:
         self.gone = Gone()
         """For whoever sums up: a counter never goes back."""
         self._consoles: dict[str, Console] = {}
+        self._attendance = Attendance()
         self._is_open = False
 
     def __iter__(self) -> Iterator[Console]:
@@ -54,7 +56,7 @@ class Hub:
     @property
     def clients(self) -> int:
         """How many are attached, over all consoles."""
-        return sum(len(console.attachments) for console in self)
+        return self._attendance.clients
 
     def find(self, name: str) -> Console:
         """The console `name`.  Raises `UnknownConsole` or `NotMonitored`, or `NotOpen` before and after its time."""
@@ -81,9 +83,10 @@ class Hub:
 
     def open(self, consoles: Mapping[str, Console], not_monitored: Collection[str] = ()) -> None:
         """Begin to hold `consoles`.  Those `not_monitored` are known by name only."""
-        self._consoles = dict(consoles)
         self.not_monitored = frozenset(not_monitored)
         self._is_open = True
+        for console in consoles.values():
+            self._hold(console)
         for console in self:
             console.open()
 
@@ -91,16 +94,29 @@ class Hub:
         """Begin to hold one more, of a name that is not there.  Raises `NotOpen` before and after its time."""
         if not self._is_open:
             raise NotOpen
-        self._consoles[console.name] = console
+        self._hold(console)
         console.open()
+
+    def _hold(self, console: Console) -> None:
+        self._consoles[console.name] = console
+        self._count_at(console, self._attendance)
 
     def remove(self, name: str, why: str) -> Deferred[None]:
         """Let go of the console `name`, its clients told `why`.  Fires when it is closed.  Raises as `find`."""
         console = self.find(name)
         del self._consoles[name]
         self.gone.add(console)
+        self._count_at(console, Attendance())
         console.end_clients(why, 1001)
         return self._close(console)
+
+    @staticmethod
+    def _count_at(console: Console, attendance: Attendance) -> None:
+        """Have the clients of `console` count there, and no longer where they did."""
+        here = len(console.attachments)
+        console.attendance.clients -= here
+        attendance.clients += here
+        console.attendance = attendance
 
     def close(self) -> Deferred[None]:
         """Tell every client that the service goes away, and hang up everywhere.  Fires when all is closed."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
+from time import gmtime, strftime
 
 from consoled.core.attachment import Attachment
 from consoled.core.faults import KeyboardHeld, ReadOnly
@@ -29,13 +30,14 @@ SECOND = 1.0
 class Keyboard:
     """The right to type at one console."""
 
-    def __init__(self, name: str, attachments: dict[Attachment, None], stamp: Callable[[], str], clock: Clock) -> None:
+    def __init__(self, name: str, attachments: dict[Attachment, None], clock: Clock, now: Callable[[], float]) -> None:
+        """`now` tells the time of day, in epoch seconds."""
         self.holder: Attachment | None = None
         """Who holds it alone, or None while it is shared."""
         self._name = name
         self._attachments = attachments
-        self._stamp = stamp
         self._clock = clock
+        self._now = now
         self._since = -inf
         """When the second began, and how much of it was told."""
         self._told = 0
@@ -129,6 +131,9 @@ class Keyboard:
         for one in self._interactive():
             if one is not but:
                 one.outlet.notice(text)
+
+    def _stamp(self) -> str:
+        return strftime("%m-%d %H:%M", gmtime(self._now()))
 
     def _interactive(self) -> list[Attachment]:
         return [one for one in self._attachments if one.interactive]

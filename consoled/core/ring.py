@@ -1,8 +1,8 @@
 """The ring: a console's newest bytes, addressed by absolute offset.
 
-`Console` appends every byte here first; attachments read from it while their cursor lies inside.  It is a plain
-byte array with a base offset: appending is one copy, and the front is cut off in large steps, so that a flood
-moves each byte once more at most.
+`Stream` appends every byte here, once the transcript has taken it; attachments read from it while their cursor lies
+inside.  It is a plain byte array with a base offset: appending is one copy, and the front is cut off in large steps, so
+that a flood moves each byte once more at most.
 """
 
 

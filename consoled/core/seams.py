@@ -1,9 +1,9 @@
 """The seams: what the core asks of the parts around it, and what they may ask of the core.
 
 A byte passes through them in this order: a `Line` hands it to its `LineOwner` (the link), the link hands it to
-its `LinkOwner` (the console), the console appends it to its `Transcript` and to each `Feed`, whose `Encoding`
-makes one frame of it, and every client's `Outlet` takes that frame.  Keystrokes come back through `Link.write`
-and `Line.write`.
+its `LinkOwner` (the console), whose stream appends it to its `Transcript` and then gives it to each `Feed`, whose
+`Encoding` makes one frame of it, and every client's `Outlet` takes that frame.  Keystrokes come back through
+`Link.write` and `Line.write`.
 
 Everything here runs in the reactor's thread.
 """
@@ -170,7 +170,7 @@ class Transcript(Protocol):
     def append(self, data: bytes, own: bool = False, within: float = 0.0) -> bool:
         """Take `data` as the bytes from `head` on; `own` if they are a line of the daemon's.
 
-        Returns at once.  True: before the reactor's turn ends, or `within` so many seconds, `Console.written` is
+        Returns at once.  True: before the reactor's turn ends, or `within` so many seconds, `Stream.written` is
         called, when the file has them, or when the disk has been waited for long enough; clients get them then.
         False: nobody should wait for the disk.  It has them already, as it may if `within` is less than 0: somebody
         waits for the echo of a key.  Or it is slow or failing; then the bytes follow as soon as it lets them in, and

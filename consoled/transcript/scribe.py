@@ -10,7 +10,7 @@ last is done.  It is no longer behind when a batch was quick and nothing is left
 
 A visit costs two switches of threads and a write for each console.  So bytes that nobody waits for are *gathered* for
 some milliseconds, and share one.  A flood does not wait for the end of the turn: what is in hand is written while the
-processor still has it in its caches.
+processor still has it in its caches.  Nor does the echo of a key.
 
 All but the errands' `run` is in the reactor's thread.
 """
@@ -42,6 +42,7 @@ HUNG = 5.0
 QUIET = 600.0
 """The pause between two complaints about a slow disk."""
 _OPENINGS = 64
+"""Authors who asked for no special time that are visited at once: they open files, for which nobody waits."""
 
 
 class Errand(Protocol):

@@ -1,8 +1,8 @@
 """One console's transcript as the console sees it: implements the seam `consoled.core.seams.Transcript`.
 
-The console appends here, in the reactor's thread, after the ring and before the clients' sockets are written.  Bytes
-are numbered, queued, and carried to the files by the scribe.  Until they are known to be there they are kept, so that a
-read finds every byte that was not lost: the older ones in the files, the rest in the queue.
+The console's stream appends here, in the reactor's thread, before the ring and before the clients' sockets are written.
+Bytes are numbered, queued, and carried to the files by the scribe.  Until they are known to be there they are kept, so
+that a read finds every byte that was not lost: the older ones in the files, the rest in the queue.
 
 The queue is bounded.  When the disk does not take the bytes the newest are dropped, all of them from the first that
 did not fit until the queue has been written; then `on_loss` is called with their number, and whatever is appended next

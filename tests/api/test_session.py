@@ -13,6 +13,7 @@ from twisted.logger import LogEvent
 from consoled.api import frames
 from consoled.api.pace import Bucket
 from consoled.api.session import CLOSING_PATIENCE, PING_INTERVAL, PING_PATIENCE
+from consoled.core.feed import Feed
 from tests.api.conftest import failures
 from tests.api.test_csm_commands import says
 from tests.api.world import BARE, Anything, Deaf, World, bearer
@@ -340,7 +341,7 @@ def test_a_reason_is_cut_to_what_a_frame_holds(world: World, reason: str) -> Non
     assert reason.startswith(client.close_reason)
 
 
-@pytest.mark.parametrize("where", ["attach", "write", "feed"])
+@pytest.mark.parametrize("where", ["attach", "write", "join"])
 def test_an_accident_ends_its_own_session_only(
     world: World, log: list[LogEvent], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -351,7 +352,7 @@ def test_an_accident_ends_its_own_session_only(
 
     if where == "write":
         client = world.joined()
-    monkeypatch.setattr(world.x1.console, where, stumble)
+    monkeypatch.setattr(Feed if where == "join" else world.x1.console, where, stumble)
     if where == "write":
         client.send("x")
     else:

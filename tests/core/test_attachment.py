@@ -1,4 +1,4 @@
-"""One client's place: what it shares, what it costs, and the corners that `test_streams` reaches by chance only."""
+"""One client's place: what it shares, what it costs, and the corners that `test_every_client` finds by chance only."""
 
 from __future__ import annotations
 
@@ -426,7 +426,7 @@ def test_a_change_of_flavour_loses_nothing(before: Any, after: Any, paused: bool
     desk.console.note("hello")
     client.attachment.resume()
     assert client.text == b"a<bc\n" + (NOTE if after.own_lines else b"")
-    assert all(feed.members for feed in desk.console._feeds.values())
+    assert all(feed.members for feed in desk.console.stream._feeds.values())
 
 
 # ---------------------------------------------------------------------------------------------- keys

@@ -27,7 +27,7 @@ _Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Lines = Annotated[int, Meta(ge=0, le=MOST_LINES)]
 _Count = Annotated[int, Meta(ge=0)]
 _Time = Annotated[datetime, Meta(tz=True)]
-_Moment = Annotated[str, Meta(pattern=PATTERN)]
+_Moment = Annotated[str, Meta(extra_json_schema={"pattern": PATTERN})]  # `moment` says more plainly what is wrong
 
 
 def when(seconds: float | None) -> datetime | None:

@@ -75,7 +75,7 @@ async def _place(console: Console, query: shapes.StreamQuery) -> int:
     if sum(value is not None for value in (query.offset, query.lines, query.since)) > 1:
         raise HttpRefusal(400, "Begin at an offset, by lines, or from a time: not by more than one of these")
     if query.lines is not None:
-        return await console.last_lines(query.lines)
+        return await console.stream.last_lines(query.lines)
     if query.since is not None:
         span = await console.transcript.span(moment("from", query.since), ENDLESS)
         return min(span.begin, console.head)

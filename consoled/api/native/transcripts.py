@@ -89,7 +89,7 @@ async def _piece(request: Request, console: Console, query: TranscriptQuery) -> 
     if sum((query.lines is not None, by_time, bool(values))) > 1:
         raise HttpRefusal(400, "Ask by from and to, by lines, or by a Range: not by more than one of these")
     if query.lines is not None:
-        at = await console.last_lines(query.lines)
+        at = await console.stream.last_lines(query.lines)
         return Piece(at, console.head)
     if by_time:
         return await _span(console, query)

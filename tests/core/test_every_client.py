@@ -119,7 +119,7 @@ class Streams(RuleBasedStateMachine):
     @rule(slow=st.booleans())
     def the_disk_is_waited_for(self, slow: bool) -> None:
         self.transcript.slow_to_write = slow
-        self.console.written()
+        self.console.stream.written()
 
     @rule(keep=st.integers(0, 20))
     def the_ring_shrinks(self, keep: int) -> None:
@@ -210,14 +210,14 @@ class Streams(RuleBasedStateMachine):
 
     @invariant()
     def who_stalls_is_in_no_feed(self) -> None:
-        members = {outlet for feed in self.console._feeds.values() for outlet in feed.members}
-        assert all(self.console._feeds[flavour].members for flavour in self.console._feeds)
+        members = {outlet for feed in self.console.stream._feeds.values() for outlet in feed.members}
+        assert all(self.console.stream._feeds[flavour].members for flavour in self.console.stream._feeds)
         in_step = {one for one in self.here if not one.full and one.attachment.cursor == self.console.head}
         assert members <= in_step
 
     def in_the_end_everybody_has_everything(self) -> None:
         self.transcript.late = self.transcript.failing = False
-        self.console.written()
+        self.console.stream.written()
         while self.transcript.waiting:
             self.transcript.answer()
         for client in self.here:
