@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--servers", default=",".join((*SERVERS, "relay")), help="(default: %(default)s)")
     parser.add_argument("--watchers", default="", help="of the fan-out's flood, such as 10,100")
     parser.add_argument("--rounds", type=int, default=0, help="(default: 3, 1 if quick)")
-    parser.add_argument("--seconds", type=float, default=0, help="of one measurement (default: 1, 0.6 if quick)")
+    parser.add_argument("--seconds", type=float, default=0, help="of one measurement (default: 0.8, 0.5 if quick)")
     parser.add_argument("--quick", action="store_true", help="all parts, small, in less than two minutes")
     parser.add_argument("--limit", type=float, default=0, help="seconds after which nothing new is begun")
     parser.add_argument("--place", help="a directory on the disk to write to (default: that for temporary files)")
@@ -48,7 +48,7 @@ def main() -> None:
             Path(place),
             options.servers.split(","),
             options.rounds or (1 if quick else 3),
-            options.seconds or (0.5 if quick else 1.0),
+            options.seconds or (0.5 if quick else 0.8),
             quick,
             descriptors,
             time.monotonic() + (options.limit or (100 if quick else 840)),

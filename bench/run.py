@@ -6,6 +6,7 @@ noted too and ends that turn only.  Servers that are not measured stand by, sile
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -110,6 +111,7 @@ class Run:
                     continue
                 try:
                     self.check()
+                    os.sync()  # what others have written is not to be waited for by this one
                     self.note(part, case, stand.name, measure(stand, *details, **more))
                 except Trouble as trouble:
                     failed.add(stand.name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from random import random
 from typing import Any, cast
 
@@ -37,6 +38,8 @@ from consoled.transcript.settings import TranscriptSettings
 
 EACH_TURN = 50
 """Consoles that are planned or changed in one turn of the reactor."""
+LOT = 250
+"""Consoles that are opened together at the start.  What an opening takes of memory, Python does not give back."""
 
 _log = Logger()
 
@@ -93,8 +96,12 @@ class Fleet:
         await self._archive.start()
         self._parking.open()
         self._settings = plan.settings
-        consoles = await gatherResults([self._made(name, plan) for name in self._held()], consumeErrors=True)
-        self._hub.open({console.name: console for console in consoles}, self._off())
+        consoles: dict[str, Console] = {}
+        held = self._held()
+        while lot := list(islice(held, LOT)):
+            for console in await gatherResults([self._made(name, plan) for name in lot], consumeErrors=True):
+                consoles[console.name] = console
+        self._hub.open(consoles, self._off())
 
     async def close(self) -> None:
         """Hang up everywhere, and complete the transcripts.  The hub is closed."""

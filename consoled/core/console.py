@@ -150,7 +150,8 @@ class Console:
     def received(self, data: bytes) -> bool:
         """The node said `data`.  Whether any client is there to see it."""
         self.last_output = now = self._now()
-        self.stream.publish(data, False, self.stream.patience(now) if self.attachments else UNSEEN)
+        within = self.stream.patience(now, self.attendance.clients) if self.attachments else UNSEEN
+        self.stream.publish(data, False, within)
         return bool(self.attachments)
 
     def changed(self, status: Status) -> None:

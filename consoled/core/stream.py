@@ -2,8 +2,8 @@
 
 `Console` publishes here what its node says, and its own lines.  A piece goes to the transcript and into the ring; it is
 shown when the disk has it, or is not waited for.  How long the transcript may gather before that depends on who is
-there: an echo waits for nothing, what is said after a pause for the end of the reactor's turn, and the more clients are
-in step the less often they are shown what a busy node says.
+there: an echo waits for nothing, what is said after a pause for the end of the reactor's turn, and the more clients the
+daemon has the less often they are shown what a busy node says.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from consoled.core.seams import Clock, Encoding, Flavour, Outlet, Transcript
 PACE = 0.005
 """Seconds for which a console that has just shown something gathers what comes next."""
 PACE_EACH = 0.0002
-"""Seconds more for each client in step, so that a crowd of two hundred costs a few per cent of a processor as well."""
+"""Seconds more for each client that the daemon has, at whichever console: the more there is to do, the less often."""
 PACE_MOST = 0.05
 """Seconds that it comes to at most: what is seen on a screen is still seen at once."""
 AT_ONCE = 16 * 1024
@@ -97,12 +97,15 @@ class Stream:
 
     # ------------------------------------------------------------------------------------------- a byte's way
 
-    def patience(self, now: float) -> float:
-        """How many seconds the transcript may gather what comes now, clients being there.  `now` in epoch seconds."""
+    def patience(self, now: float, clients: int) -> float:
+        """How many seconds the transcript may gather what comes now, clients being there.
+
+        `now` in epoch seconds; `clients` are those of all consoles.
+        """
         # Of two times, one before the other unless the clock was set back.
         if 0 <= now - self._typed_at < ECHO:
             return NOW
-        pace = min(PACE + PACE_EACH * sum(len(feed.members) for feed in self._feeds.values()), PACE_MOST)
+        pace = min(PACE + PACE_EACH * clients, PACE_MOST)
         just_shown = 0 <= now - self._shown_at < pace
         return pace if just_shown and self.ring.head - self.head < AT_ONCE else 0.0
 

@@ -23,7 +23,7 @@ from consoled.transcript.scribe import Scribe
 from consoled.transcript.segments import Files
 from consoled.transcript.settings import TranscriptSettings
 from consoled.transcript.threads import DiskThread, InThread, Readers, Worker
-from consoled.transcript.transcript import Transcript
+from consoled.transcript.transcript import NO_ANSWER, Transcript
 from consoled.transcript.upkeep import Upkeep
 
 log = Logger()
@@ -141,6 +141,8 @@ class Archive:
         self._opening[transcript] = None
         self._watch_openings()
         transcript.gone.addCallback(lambda _: self._transcripts.pop(name))
+        if self._desk.troubled.get(NO_ANSWER):
+            transcript.give_up_opening()  # the disk had its time when others were opened
         return transcript.opened.addCallback(self._opened)
 
     def renew(self, settings: TranscriptSettings) -> None:

@@ -27,6 +27,8 @@ from consoled.transcript.unwritten import Unwritten
 
 log = Logger()
 
+NO_ANSWER = "no answer from the disk"
+"""The trouble of transcripts whose files could not be looked at in time."""
 CLOSING = 2.5
 """How long, in seconds, `close` waits for the disk."""
 
@@ -186,7 +188,7 @@ class Transcript:
 
     def give_up_opening(self) -> None:
         """Begin without knowing the head: the disk does not answer."""
-        self._set_trouble("no answer from the disk", f"{self.files.path}: no answer from the disk")
+        self._set_trouble(NO_ANSWER, f"{self.files.path}: no answer from the disk")
         self._hand_out()
 
     # ------------------------------------------------------------------------------------------ for the almanac

@@ -124,6 +124,7 @@ def test_a_disk_that_hangs_at_the_start_delays_it_by_ten_seconds_at_most(tmp_pat
     assert result_of(started) is None
     transcript = result_of(opened)
     assert "no answer from the disk" in transcript.trouble
+    assert "no answer from the disk" in result_of(daemon.archive.open("x2")).trouble, "and the next one does not wait"
     transcript.append(b"after\n")
     daemon.writer.release()
     daemon.turn()
