@@ -336,7 +336,7 @@ async def converse(world: World, daemon: RunningDaemon, token: str) -> None:
         await seat.until(LAST_ANSWER)
         await seat.leave()
         # Only so much is certain to be in the log, too: there it is summed up when many fail at once.
-        assert (b"up since" if world.consoles[name] else b"down (") in seat.said
+        assert (b"up since" if world.consoles[name] else b"down since") in seat.said
         world.canaries.saw(f"session {name}", bytes(seat.said))
 
 
