@@ -20,6 +20,9 @@ from consoled.backends.line import TransportLine
 from consoled.backends.tls import TlsSettings, explain
 from consoled.core.seams import Line, LineOwner
 
+MUCH = 16384
+"""Bytes in one read that are not gathered: the kernel has room for a few times as many, and the node would wait."""
+
 
 @implementer(IHandshakeListener)
 class StreamLine(TransportLine):
@@ -77,7 +80,7 @@ class StreamLine(TransportLine):
         if not self.up:
             self._early += data
             return
-        is_awaited = self.owner.received(data) or self._flooding
+        is_awaited = self.owner.received(data) or self._flooding or len(data) >= MUCH
         if is_awaited == is_gathered(self.transport):
             (give_back if is_awaited else gather)(self.transport)
 

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from consoled.backends import gathering
 from consoled.backends.gathering import REST, give_back, is_gathered
 from consoled.backends.line import READ
-from consoled.backends.stream import StreamLine
+from consoled.backends.stream import MUCH, StreamLine
 
 LIMIT = 10.0
 
@@ -188,6 +188,21 @@ def test_a_flood_is_not_gathered(room: Room) -> None:
 
     room.until(is_flooding)
     assert READ in map(len, node.heard)
+
+
+def test_what_comes_fast_is_no_longer_gathered_before_it_is_a_flood(room: Room) -> None:
+    [node, other] = room.gathered(2)
+    other.says(b"x" * (MUCH // 2))
+    room.until(lambda: sum(map(len, other.heard)) == MUCH // 2)
+    assert is_gathered(other.transport)
+
+    def is_taken_out() -> bool:
+        node.says(b"x" * MUCH)
+        room.later()
+        return not is_gathered(node.transport)
+
+    room.until(is_taken_out)
+    assert max(map(len, node.heard)) < READ
 
 
 def test_paused_while_data_waits(room: Room) -> None:
