@@ -8,11 +8,11 @@ whose connection is no other than before keep it too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from random import random
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
@@ -139,31 +139,22 @@ class Fleet:
         Raises `ValueError` that names the console of which no backend can be made, if it is `needed`, as all are unless
         something is said; another one is left out, and said.
         """
-        planning = self._planning(consoles, needed)
-        while True:
-            try:
-                next(planning)
-            except StopIteration as end:
-                return cast(Plan, end.value)
+        return next(filter(None, self._planning(consoles, needed)))
 
     async def plan_in_turns(self, consoles: Iterable[ConsoleSettings], needed: Container[str] | None = None) -> Plan:
         """As `plan`, while others have their turns of the reactor.  Not while another plan is being applied."""
         planning = self._planning(consoles, needed)
-        while True:
-            try:
-                next(planning)
-            except StopIteration as end:
-                return cast(Plan, end.value)
+        while (plan := next(planning)) is None:
             await deferLater(self._reactor, 0)
+        return plan
 
-    def _planning(
-        self, consoles: Iterable[ConsoleSettings], needed: Container[str] | None
-    ) -> Generator[None, None, Plan]:
+    def _planning(self, consoles: Iterable[ConsoleSettings], needed: Container[str] | None) -> Iterator[Plan | None]:
+        """None as often as others may have a turn, then the plan."""
         old, new = self._settings, {settings.name: settings for settings in consoles}
         backends = {}
         for count, (name, settings) in enumerate(list(new.items()), 1):
             if count % EACH_TURN == 0:
-                yield
+                yield None
             if settings.enabled and not (name in self._links and old[name].line == settings.line):
                 try:
                     backends[name] = settings.backend(self._around)
@@ -173,7 +164,7 @@ class Fleet:
                     _log.error("console {name}: left out: {why}", name=name, why=error)
                     del new[name]
         changed = tuple(name for name, settings in new.items() if old.get(name, settings) != settings)
-        return Plan(
+        yield Plan(
             settings=new,
             backends=backends,
             added=tuple(name for name in new if name not in old),
