@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -20,11 +19,9 @@ import pytest
 import pytest_twisted
 import treq
 import trustme
-import txaio
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool
@@ -36,20 +33,15 @@ from consoled.core.faults import NotOpen, NotReloaded
 from consoled.tap import Daemon
 from tests.auth.keycloak import Keycloak
 from tests.auth.tapms import Page, Tapms
+from tests.in_process import eventually as soon
+from tests.in_process import put_back, told
 from tests.real import free_port
 from tests.real.talk import WebSocket
 
 LIMIT = 20.0
+eventually = partial(soon, limit=LIMIT)
 ADMIN = {"Authorization": "Bearer " + "a" * 32}
 WATCHER = {"Authorization": "Bearer " + "w" * 32}
-
-
-async def eventually(look: Callable[[], Any], what: str = "it") -> Any:
-    deadline = reactor.seconds() + LIMIT
-    while not (found := look()):
-        assert reactor.seconds() < deadline, f"{what} did not come"
-        await deferLater(reactor, 0.01)
-    return found
 
 
 class Node(Factory):
@@ -203,19 +195,9 @@ async def closed(client: WebSocket) -> str:
 
 
 @pytest.fixture
-def process(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What a daemon changes for the whole process is put back; yields systemd's end of `NOTIFY_SOCKET`."""
-    monkeypatch.setattr(txaio.config, "loop", reactor)
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)}
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(f"\0consoled-reload-{os.getpid()}")
-        systemd.setblocking(False)
-        monkeypatch.setenv("NOTIFY_SOCKET", f"@consoled-reload-{os.getpid()}")
+def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with put_back(monkeypatch) as systemd:
         yield systemd
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
 
 @pytest_twisted.async_yield_fixture
@@ -845,18 +827,12 @@ async def test_by_http(house: House) -> None:
 async def test_by_signal_and_what_systemd_is_told(house: House, process: socket.socket) -> None:
     await house.start(demo("n1"))
 
-    def told() -> bytes:
-        try:
-            return process.recv(200)
-        except BlockingIOError:
-            return b""
-
-    assert await eventually(told) == b"READY=1"
+    assert await eventually(lambda: told(process)) == b"READY=1"
     for text in (demo("n[1-2]"), demo("n3", "singer")):
         house.write(text)
         os.kill(os.getpid(), signal.SIGHUP)
-        assert (await eventually(told)).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
-        assert await eventually(told) == b"READY=1"
+        assert (await eventually(lambda: told(process))).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert await eventually(lambda: told(process)) == b"READY=1"
         assert sorted(console.name for console in house.daemon._hub) == ["n1", "n2"]
 
 

@@ -1,25 +1,21 @@
 """The daemon's parts put together in this process: its options, and what start and stop leave behind."""
 
 import os
-import resource
-import signal
 import socket
 import threading
 import time
 
 import pytest
 import pytest_twisted
-import txaio
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.usage import UsageError
 
 from consoled import __version__
 from consoled.config import load
 from consoled.tap import Daemon, Options, go_steady, makeService
+from tests.in_process import eventually, put_back, told
 
-LIMIT = 10.0
 CONFIG = """
 [http]
 listen = ["tcp:0:interface=127.0.0.1"]
@@ -124,35 +120,9 @@ def test_a_mistake_is_an_error_of_usage_that_names_file_and_key(path, old, new, 
 
 @pytest.fixture
 def as_it_was(monkeypatch):
-    """What a daemon changes for the whole process is put back; `NOTIFY_SOCKET` is a socket of the test's."""
-    monkeypatch.setattr(txaio.config, "loop", reactor)
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)}
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(f"\0consoled-test-{os.getpid()}")
-        systemd.setblocking(False)
-        monkeypatch.setenv("NOTIFY_SOCKET", f"@consoled-test-{os.getpid()}")
+    with put_back(monkeypatch) as systemd:
         monkeypatch.setenv("WATCHDOG_USEC", "20000000")
         yield systemd
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-
-
-async def eventually(look):
-    """What `look` returns once it is something."""
-    deadline = reactor.seconds() + LIMIT
-    while not (found := look()):
-        assert reactor.seconds() < deadline, "it did not come"
-        await deferLater(reactor, 0.01)
-    return found
-
-
-def told(systemd):
-    try:
-        return systemd.recv(100)
-    except BlockingIOError:
-        return None
 
 
 class Traces:
