@@ -12,7 +12,6 @@ import msgspec
 
 from consoled import journal
 from consoled.auth.audit import Record
-from consoled.journal import SOCKET as SOCKET
 from consoled.journal import Journal
 
 PATIENCE: Final = 5.0

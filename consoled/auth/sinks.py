@@ -15,8 +15,9 @@ import msgspec
 from twisted.logger import Logger
 
 from consoled.auth.audit import Record, Sink
-from consoled.auth.journal import SOCKET, JournalPage, datagram
+from consoled.auth.journal import JournalPage, datagram
 from consoled.core.seams import Clock, Timer
+from consoled.journal import SOCKET
 from consoled.ledger import FilePage, Ledger, timestamp
 from consoled.units import FilePath
 
