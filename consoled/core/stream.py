@@ -106,8 +106,9 @@ class Stream:
         if 0 <= now - self._typed_at < ECHO:
             return NOW
         pace = min(PACE + PACE_EACH * clients, PACE_MOST)
-        just_shown = 0 <= now - self._shown_at < pace
-        return pace if just_shown and self.ring.head - self.head < AT_ONCE else 0.0
+        # What waits already does not go sooner because more has come.
+        can_wait = self._unshown or 0 <= now - self._shown_at < pace
+        return pace if can_wait and self.ring.head - self.head < AT_ONCE else 0.0
 
     def publish(self, data: bytes, own: bool, within: float = 0.0) -> None:
         """The stream goes on by `data`, `own` if it is a line of the daemon's.  `within` as for `Transcript.append`."""

@@ -9,8 +9,9 @@ daemon's own may, can be sent in the one look at sockets that comes between.)  W
 last is done.  It is no longer behind when a batch was quick and nothing is left to do.
 
 A visit costs two switches of threads and a write for each console.  So bytes that nobody waits for are *gathered* for
-some milliseconds, and share one.  A flood does not wait for the end of the turn: what is in hand is written while the
-processor still has it in its caches.  Nor does the echo of a key.
+some milliseconds, and share one; in lots, a turn of the reactor for each, so that a key and its echo come in between.
+A flood does not wait for the end of the turn: what is in hand is written while the processor still has it in its
+caches.  Nor does the echo of a key.
 
 All but the errands' `run` is in the reactor's thread.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 from twisted.logger import Logger
@@ -41,6 +43,10 @@ HUNG = 5.0
 """A batch that has taken so long is reported as trouble."""
 QUIET = 600.0
 """The pause between two complaints about a slow disk."""
+LOTS = 64
+"""Turns in which all who were gathered are visited.  To write and show what one of them has takes 50 us and more."""
+LOT = 2
+"""The least that are visited in one: a turn is some 50 us in itself."""
 _OPENINGS = 64
 """Authors who asked for no special time that are visited at once: they open files, for which nobody waits."""
 
@@ -93,6 +99,9 @@ class Scribe:
         self._patience = patience
         self._dirty: dict[Author, None] = {}
         self._gathered: dict[Author, None] = {}
+        self._lots: dict[Author, None] = {}
+        """Those whose time is over, and who are visited next, `_lot` in each turn."""
+        self._lot = LOT
         self._openings: deque[Author] = deque()
         self._turn: Timer | None = None
         self._gathering: Timer | None = None
@@ -127,9 +136,10 @@ class Scribe:
         """Visit `author` in this turn, or `within` so many seconds.  Once is enough."""
         if within <= 0:
             self._gathered.pop(author, None)
+            self._lots.pop(author, None)
             self._dirty[author] = None
             self._arrange()
-        elif author not in self._dirty:
+        elif author not in self._dirty and author not in self._lots:
             self._gathered[author] = None
             if self._gathering is None:
                 self._gathering = self._clock.callLater(within, self._visit_gathered)
@@ -140,7 +150,8 @@ class Scribe:
         """Whether `author` is going to be visited soon, and waited for."""
         if self._behind:
             return False
-        return author in self._gathered or (self._turn is not None and author in self._dirty)
+        is_gathered = author in self._gathered or author in self._lots
+        return is_gathered or (self._turn is not None and author in self._dirty)
 
     def ask_opening(self, author: Author) -> None:
         """Visit `author` soon: there may be thousands of these, and nothing is lost by waiting."""
@@ -165,8 +176,7 @@ class Scribe:
     def press(self) -> None:
         """Visit whoever asked now, if the thread is free: the room in memory is needed."""
         if not self._behind:
-            self._dirty.update(self._gathered)
-            self._gathered.clear()
+            self._end_gathering()
             self._visit()
 
     def look_later(self, author: Author) -> None:
@@ -188,23 +198,43 @@ class Scribe:
         self._timers = {}
         self._turn = self._gathering = None
         self._stopping = True
-        self._dirty.update(self._gathered)
-        self._gathered.clear()
+        self._end_gathering()
         self._visit()
         if not (self._busy or self._dirty or self._openings):
             self._worker.stop()
 
     def _arrange(self) -> None:
         if self._turn is None and not self._busy:
-            self._turn = self._clock.callLater(0, self._visit)
+            self._turn = self._clock.callLater(0, self._end_turn)
+
+    def _end_gathering(self) -> None:
+        """Everybody is to be visited now."""
+        for authors in (self._lots, self._gathered):
+            self._dirty.update(authors)
+            authors.clear()
 
     def _visit_gathered(self) -> None:
+        """Their time is over."""
         self._gathering = None
-        authors, self._gathered = self._gathered, {}
-        self._dirty.update(authors)
+        self._lots.update(self._gathered)
+        self._gathered.clear()
+        self._lot = max(LOT, len(self._lots) // LOTS)
         if self._busy:
-            for author in authors:
-                author.visited()
+            self._wait_no_longer()
+        else:
+            self._end_turn()
+
+    def _wait_no_longer(self) -> None:
+        """The thread has what the disk is slow to take: whoever is in a lot is not waited for."""
+        lots, self._lots = self._lots, {}
+        self._dirty.update(lots)
+        for author in lots:
+            author.visited()
+
+    def _end_turn(self) -> None:
+        for author in list(islice(self._lots, self._lot)):
+            del self._lots[author]
+            self._dirty[author] = None
         self._visit()
 
     def _visit(self) -> None:
@@ -229,6 +259,8 @@ class Scribe:
             author.visited()
         if done:
             self._finished(work, False)
+        else:
+            self._wait_no_longer()
 
     def _finished(self, work: _Batch, impatient: bool) -> None:
         self._busy = False
@@ -247,9 +279,9 @@ class Scribe:
                 self._relief.reset(HUNG)
         if self._behind and not self._dirty and work.took < self._patience / 2:
             self._behind = False
-        if self._dirty or self._openings:
+        if self._dirty or self._lots or self._openings:
             if self._behind:
-                self._visit()
+                self._end_turn()
             else:
                 self._arrange()
         elif self._stopping:

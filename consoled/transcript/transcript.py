@@ -29,6 +29,8 @@ log = Logger()
 
 NO_ANSWER = "no answer from the disk"
 """The trouble of transcripts whose files could not be looked at in time."""
+LOOK = 0.1
+"""Within how many seconds a file's path is looked at.  All who write are asked to at once: they come in lots."""
 CLOSING = 2.5
 """How long, in seconds, `close` waits for the disk."""
 
@@ -176,7 +178,7 @@ class Transcript:
     def look(self) -> None:
         """Check the path and the age of the file soon."""
         self._look = True
-        self._ask()
+        self._ask(LOOK)
 
     def trim(self) -> bool:
         """Forget the marks of what is kept no more.  Whether the files have changed since the last time."""

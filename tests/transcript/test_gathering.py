@@ -2,7 +2,8 @@
 
 import pytest
 
-from consoled.transcript.scribe import HANDFUL, HUNG
+from consoled.core.stream import NOW
+from consoled.transcript.scribe import HANDFUL, HUNG, LOT, LOTS
 
 from .fakes import Daemon, result_of
 from .test_transcript import active, everything
@@ -79,12 +80,62 @@ def test_what_is_gathered_is_shown_in_time_while_the_disk_is_busy_with_something
     one, two = opened(daemon, told, "x1"), opened(daemon, told, "x2")
     assert one.append(b"a", within=0.05)
     daemon.writer.held = True
-    two.look()
+    two.reopen()
+    daemon.turn()
+    assert (len(daemon.writer.jobs), told.written) == (1, [])
     daemon.clock.advance(0.05)
     assert told.written == ["x1"]
     daemon.writer.release()
     daemon.turn()
     assert active(daemon) == b"a"
+
+
+def crowd(daemon, told, count):
+    names = [f"x{number:03}" for number in range(count)]
+    for name in names:
+        opened(daemon, told, name).append(b"a", within=0.05)
+    daemon.writer.patience.clear()
+    return names
+
+
+def test_a_crowd_is_visited_in_lots_and_an_echo_comes_between(daemon, told):
+    typed_at = opened(daemon, told, "echo")
+    names = crowd(daemon, told, 3 * LOT)
+    shown = []
+    daemon.clock.callLater(0.05, lambda: (typed_at.append(b"e", within=NOW), shown.extend(told.written)))
+    daemon.clock.advance(0.05)
+    assert (shown, active(daemon, "echo")) == (names[:LOT], b"e")
+    assert told.written == names
+    assert len(daemon.writer.patience) == 1 + 3
+
+
+def test_a_crowd_however_large_is_visited_in_so_many_lots(daemon, told):
+    names = crowd(daemon, told, 3 * LOTS)
+    daemon.clock.advance(0.05)
+    assert told.written == names
+    assert len(daemon.writer.patience) == LOTS
+
+
+def test_whoever_stands_in_a_lot_and_cannot_wait_goes_with_this_turn(daemon, told):
+    crowd(daemon, told, 3 * LOT)
+    last = opened(daemon, told, "last")
+    last.append(b"a", within=0.05)
+    daemon.clock.callLater(0.05, lambda: last.append(b"b"))
+    daemon.clock.advance(0.05)
+    assert (told.written.index("last"), told.written.count("last")) == (LOT, 1)
+    assert len(daemon.writer.patience) == 1 + 3  # the first was for its opening
+    assert active(daemon, "last") == b"ab"
+
+
+def test_nobody_in_a_lot_waits_for_a_disk_that_became_slow(daemon, told):
+    names = crowd(daemon, told, 3 * LOT)
+    daemon.writer.held = True
+    daemon.clock.advance(0.05)
+    assert told.written == names
+    assert len(daemon.writer.jobs) == 1
+    daemon.writer.release()
+    daemon.turn()
+    assert {active(daemon, name) for name in names} == {b"a"}
 
 
 def test_a_failing_disk_is_not_tried_sooner_for_whoever_is_waited_for(daemon, told):
