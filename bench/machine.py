@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import os
 import resource
 import select
@@ -166,6 +167,18 @@ def free_port() -> int:
 def adopt() -> None:
     """Become the parent of whatever a server leaves behind (prctl(2), PR_SET_CHILD_SUBREAPER)."""
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+
+
+def fetch_memory(size: int) -> None:
+    """Use so many bytes, and give them back.
+
+    A virtual machine often returns memory that it does not use to its host.  To fetch it again costs ten times what a
+    write into the page cache does, and whoever comes first would pay for it: a flood at a third of its pace.
+    """
+    with mmap.mmap(-1, size) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)  # what is fetched in large pieces stays in large pieces
+        for at in range(0, size, mmap.PAGESIZE):
+            memory[at] = 1
 
 
 def until(what: str, done: Callable[[], bool], patience: float = PATIENCE, pause: float = 0.02) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.machine import Program, Tools, Trouble
+from bench.machine import Program, Tools, Trouble, fetch_memory
 from bench.servers import SERVERS, Relay
 from bench.stand import Stand
 
@@ -46,6 +46,8 @@ class Run:
     seconds: float = 2.0
     """How long a measurement lasts."""
     quick: bool = False
+    memory: int = 2 << 30
+    """Bytes of memory that each turn finds ready for its files."""
     descriptors: int = 1024
     """How many a process may have open."""
     deadline: float = float("inf")
@@ -112,6 +114,7 @@ class Run:
                 try:
                     self.check()
                     os.sync()  # what others have written is not to be waited for by this one
+                    fetch_memory(self.memory)
                     self.note(part, case, stand.name, measure(stand, *details, **more))
                 except Trouble as trouble:
                     failed.add(stand.name)
