@@ -169,16 +169,17 @@ def adopt() -> None:
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 
 
-def fetch_memory(size: int) -> None:
-    """Use so many bytes, and give them back.
+def rest(memory: int) -> None:
+    """Let nobody pay for what others have done: wait for the disk, and hold `memory` bytes until it is ready.
 
     A virtual machine often returns memory that it does not use to its host.  To fetch it again costs ten times what a
-    write into the page cache does, and whoever comes first would pay for it: a flood at a third of its pace.
+    write into the page cache does: a flood that comes first has a third of its pace.
     """
-    with mmap.mmap(-1, size) as memory:
-        memory.madvise(mmap.MADV_HUGEPAGE)  # what is fetched in large pieces stays in large pieces
-        for at in range(0, size, mmap.PAGESIZE):
-            memory[at] = 1
+    with mmap.mmap(-1, memory) as held:
+        held.madvise(mmap.MADV_HUGEPAGE)  # what is fetched in large pieces stays in large pieces
+        for at in range(0, memory, mmap.PAGESIZE):
+            held[at] = 1
+        os.sync()
 
 
 def until(what: str, done: Callable[[], bool], patience: float = PATIENCE, pause: float = 0.02) -> None:

@@ -6,7 +6,6 @@ noted too and ends that turn only.  Servers that are not measured stand by, sile
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -16,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.machine import Program, Tools, Trouble, fetch_memory
+from bench.machine import Program, Tools, Trouble, rest
 from bench.servers import SERVERS, Relay
 from bench.stand import Stand
 
@@ -47,7 +46,7 @@ class Run:
     """How long a measurement lasts."""
     quick: bool = False
     memory: int = 2 << 30
-    """Bytes of memory that each turn finds ready for its files."""
+    """Bytes of memory that each turn finds ready."""
     descriptors: int = 1024
     """How many a process may have open."""
     deadline: float = float("inf")
@@ -113,8 +112,7 @@ class Run:
                     continue
                 try:
                     self.check()
-                    os.sync()  # what others have written is not to be waited for by this one
-                    fetch_memory(self.memory)
+                    rest(self.memory)
                     self.note(part, case, stand.name, measure(stand, *details, **more))
                 except Trouble as trouble:
                     failed.add(stand.name)

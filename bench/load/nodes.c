@@ -19,6 +19,7 @@
 #include <sys/timerfd.h>
 
 #define PIECE 65536
+#define AHEAD (64 << 20) /* bytes that wait in the kernel for the server, of all nodes together: the real ones have little */
 #define GROUPS 8
 #define ALARM (COMMANDS - 1)
 
@@ -76,10 +77,11 @@ static void gone(struct node *n) {
 }
 
 static void welcome(struct node *n) {
-    int fd = accept4(n->listener, 0, 0, SOCK_NONBLOCK), one = 1;
+    int fd = accept4(n->listener, 0, 0, SOCK_NONBLOCK), one = 1, ahead = AHEAD / count;
     if (fd < 0) return;
     if (n->fd >= 0) gone(n);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (ahead < 1 << 20) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &ahead, sizeof ahead); /* else the kernel's own limit */
     n->fd = fd;
     n->watching = 0;
     watch(n, n->flooding ? EPOLLIN | EPOLLOUT : EPOLLIN);

@@ -19,7 +19,7 @@ from consoled.transcript.desk import Desk
 from consoled.transcript.directory import Directory, DirectoryInUse
 from consoled.transcript.disk import Disk
 from consoled.transcript.reading import Reader, Unpacker
-from consoled.transcript.scribe import Scribe
+from consoled.transcript.scribe import APART, Scribe
 from consoled.transcript.segments import Files
 from consoled.transcript.settings import TranscriptSettings
 from consoled.transcript.threads import DiskThread, InThread, Readers, Worker
@@ -242,8 +242,8 @@ class Archive:
         """One pass of upkeep, and an appointment for the next."""
         transcripts = list(self._transcripts.values())
         if self._settings.max_age:
-            for transcript in transcripts:
-                transcript.look()
+            for number, transcript in enumerate(transcripts):
+                transcript.look(number * APART)
         held = [transcript.files for transcript in transcripts]
 
         def work() -> None:
@@ -289,7 +289,7 @@ class _Possession:
     def visited(self) -> None:
         """Nobody waits for it within a turn."""
 
-    def due(self, retry: bool) -> None:
+    def due(self, retry: bool, within: float) -> None:
         """Never asked for."""
 
     def run(self) -> None:

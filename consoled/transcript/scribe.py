@@ -9,9 +9,8 @@ daemon's own may, can be sent in the one look at sockets that comes between.)  W
 last is done.  It is no longer behind when a batch was quick and nothing is left to do.
 
 A visit costs two switches of threads and a write for each console.  So bytes that nobody waits for are *gathered* for
-some milliseconds, and share one; in lots, a turn of the reactor for each, so that a key and its echo come in between.
-A flood does not wait for the end of the turn: what is in hand is written while the processor still has it in its
-caches.  Nor does the echo of a key.
+some milliseconds (`appointments`), and share one.  A flood does not wait for the end of the turn: what is in hand is
+written while the processor still has it in its caches.  Nor does the echo of a key.
 
 All but the errands' `run` is in the reactor's thread.
 """
@@ -21,12 +20,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from typing import Protocol
 
 from twisted.logger import Logger
 
 from consoled.core.seams import Clock, Timer
+from consoled.transcript.appointments import Appointments
 from consoled.transcript.threads import Worker
 
 log = Logger()
@@ -37,16 +36,14 @@ HANDFUL = 1 << 20
 """Unwritten bytes that are not let grow more before a visit."""
 LOOK = 1.0
 """How long after a write it is checked that the path still leads to the file that was written."""
+APART = 0.0001
+"""The pause between two looks: all that have written come to it at once."""
 RETRY = 5.0
 """The pause between attempts to write to a file that could not be written."""
 HUNG = 5.0
 """A batch that has taken so long is reported as trouble."""
 QUIET = 600.0
 """The pause between two complaints about a slow disk."""
-LOTS = 64
-"""Turns in which all who were gathered are visited.  To write and show what one of them has takes 50 us and more."""
-LOT = 2
-"""The least that are visited in one: a turn is some 50 us in itself."""
 _OPENINGS = 64
 """Authors who asked for no special time that are visited at once: they open files, for which nobody waits."""
 
@@ -74,8 +71,11 @@ class Author(Protocol):
     def visited(self) -> None:
         """The errand is done, or not waited for any longer."""
 
-    def due(self, retry: bool) -> None:
-        """The time has come to look at the path, or to try again: ask for a visit, if it is still wanted."""
+    def due(self, retry: bool, within: float) -> None:
+        """The time has come to look at the path, or to try again: ask for a visit within so many seconds.
+
+        Unless it is not wanted any more.
+        """
 
 
 class Scribe:
@@ -98,13 +98,9 @@ class Scribe:
         self._worker = worker
         self._patience = patience
         self._dirty: dict[Author, None] = {}
-        self._gathered: dict[Author, None] = {}
-        self._lots: dict[Author, None] = {}
-        """Those whose time is over, and who are visited next, `_lot` in each turn."""
-        self._lot = LOT
+        self._gathered = Appointments[Author](clock, self._visit_gathered)
         self._openings: deque[Author] = deque()
         self._turn: Timer | None = None
-        self._gathering: Timer | None = None
         self._busy = False
         self._behind = False
         self._stopping = False
@@ -135,23 +131,17 @@ class Scribe:
     def ask(self, author: Author, within: float = 0.0) -> None:
         """Visit `author` in this turn, or `within` so many seconds.  Once is enough."""
         if within <= 0:
-            self._gathered.pop(author, None)
-            self._lots.pop(author, None)
+            self._gathered.cancel(author)
             self._dirty[author] = None
             self._arrange()
-        elif author not in self._dirty and author not in self._lots:
-            self._gathered[author] = None
-            if self._gathering is None:
-                self._gathering = self._clock.callLater(within, self._visit_gathered)
-            elif self._clock.seconds() + within < self._gathering.getTime():
-                self._gathering.reset(within)
+        elif author not in self._dirty:
+            self._gathered.make(author, within)
 
     def expects(self, author: Author) -> bool:
         """Whether `author` is going to be visited soon, and waited for."""
         if self._behind:
             return False
-        is_gathered = author in self._gathered or author in self._lots
-        return is_gathered or (self._turn is not None and author in self._dirty)
+        return author in self._gathered or (self._turn is not None and author in self._dirty)
 
     def ask_opening(self, author: Author) -> None:
         """Visit `author` soon: there may be thousands of these, and nothing is lost by waiting."""
@@ -176,7 +166,7 @@ class Scribe:
     def press(self) -> None:
         """Visit whoever asked now, if the thread is free: the room in memory is needed."""
         if not self._behind:
-            self._end_gathering()
+            self._dirty.update(self._gathered.take())
             self._visit()
 
     def look_later(self, author: Author) -> None:
@@ -192,49 +182,26 @@ class Scribe:
     def stop(self) -> None:
         """Do nothing any more, once what is under way and what was asked for is done."""
         self._relieve()
-        for timer in (*self._timers.values(), self._turn, self._gathering):
+        for timer in (*self._timers.values(), self._turn):
             if timer is not None and timer.active():
                 timer.cancel()
         self._timers = {}
-        self._turn = self._gathering = None
+        self._turn = None
         self._stopping = True
-        self._end_gathering()
+        self._dirty.update(self._gathered.take())
         self._visit()
         if not (self._busy or self._dirty or self._openings):
             self._worker.stop()
 
     def _arrange(self) -> None:
         if self._turn is None and not self._busy:
-            self._turn = self._clock.callLater(0, self._end_turn)
+            self._turn = self._clock.callLater(0, self._visit)
 
-    def _end_gathering(self) -> None:
-        """Everybody is to be visited now."""
-        for authors in (self._lots, self._gathered):
-            self._dirty.update(authors)
-            authors.clear()
-
-    def _visit_gathered(self) -> None:
-        """Their time is over."""
-        self._gathering = None
-        self._lots.update(self._gathered)
-        self._gathered.clear()
-        self._lot = max(LOT, len(self._lots) // LOTS)
+    def _visit_gathered(self, authors: dict[Author, None]) -> None:
+        self._dirty.update(authors)
         if self._busy:
-            self._wait_no_longer()
-        else:
-            self._end_turn()
-
-    def _wait_no_longer(self) -> None:
-        """The thread has what the disk is slow to take: whoever is in a lot is not waited for."""
-        lots, self._lots = self._lots, {}
-        self._dirty.update(lots)
-        for author in lots:
-            author.visited()
-
-    def _end_turn(self) -> None:
-        for author in list(islice(self._lots, self._lot)):
-            del self._lots[author]
-            self._dirty[author] = None
+            for author in authors:
+                author.visited()
         self._visit()
 
     def _visit(self) -> None:
@@ -259,8 +226,6 @@ class Scribe:
             author.visited()
         if done:
             self._finished(work, False)
-        else:
-            self._wait_no_longer()
 
     def _finished(self, work: _Batch, impatient: bool) -> None:
         self._busy = False
@@ -279,9 +244,9 @@ class Scribe:
                 self._relief.reset(HUNG)
         if self._behind and not self._dirty and work.took < self._patience / 2:
             self._behind = False
-        if self._dirty or self._lots or self._openings:
+        if self._dirty or self._openings:
             if self._behind:
-                self._end_turn()
+                self._visit()
             else:
                 self._arrange()
         elif self._stopping:
@@ -305,8 +270,8 @@ class Scribe:
             authors, self._failed = self._failed, set()
         else:
             authors, self._written = self._written, set()
-        for author in authors:
-            author.due(retry)
+        for number, author in enumerate(authors):
+            author.due(retry, number * APART)
 
 
 class _Batch:

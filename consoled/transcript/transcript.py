@@ -29,8 +29,6 @@ log = Logger()
 
 NO_ANSWER = "no answer from the disk"
 """The trouble of transcripts whose files could not be looked at in time."""
-LOOK = 0.1
-"""Within how many seconds a file's path is looked at.  All who write are asked to at once: they come in lots."""
 CLOSING = 2.5
 """How long, in seconds, `close` waits for the disk."""
 
@@ -175,10 +173,10 @@ class Transcript:
         self._reopen = True
         self._desk.scribe.ask_opening(self)
 
-    def look(self) -> None:
-        """Check the path and the age of the file soon."""
+    def look(self, within: float) -> None:
+        """Check the path and the age of the file within so many seconds."""
         self._look = True
-        self._ask(LOOK)
+        self._ask(within)
 
     def trim(self) -> bool:
         """Forget the marks of what is kept no more.  Whether the files have changed since the last time."""
@@ -229,10 +227,10 @@ class Transcript:
             if self._on_written is not None:
                 self._on_written()
 
-    def due(self, retry: bool) -> None:
+    def due(self, retry: bool, within: float) -> None:
         """A second after a write, or a while after a failure."""
         if retry or self._trouble is None:
-            self.look()
+            self.look(within)
 
     # ------------------------------------------------------------------------------------------------- our own
 

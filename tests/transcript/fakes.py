@@ -10,10 +10,8 @@ from consoled.transcript.archive import Archive
 from consoled.transcript.directory import Directory
 from consoled.transcript.disk import Disk
 from consoled.transcript.reading import Reader, Unpacker
-from consoled.transcript.scribe import RETRY
 from consoled.transcript.segments import Files
 from consoled.transcript.settings import TranscriptSettings
-from consoled.transcript.transcript import LOOK
 
 CALLS = [name for name in vars(Disk) if not name.startswith("_")]
 
@@ -171,10 +169,6 @@ class Daemon:
 
     def turn(self):
         self.clock.advance(0)
-
-    def try_again(self):
-        """Let the next attempt come to write what could not be written."""
-        self.clock.pump([RETRY, LOOK])
 
     def start(self):
         done = self.archive.start()

@@ -69,10 +69,11 @@ def test_a_directory_that_cannot_be_made_is_no_reason_not_to_start(tmp_path):
     assert daemon.archive.unready == "The directory of the transcripts cannot be written to", "and not only at upkeep"
     transcript.append(b"<started>\n", own=True)
     transcript.append(b"early words")
-    daemon.try_again()
+    daemon.clock.advance(5)
     assert result_of(transcript.read(0, 99)) == (0, b"<started>\nearly words")
     (tmp_path / "file").unlink()
-    daemon.try_again()
+    daemon.clock.advance(5)
+    daemon.turn()
     assert transcript.trouble is None
     assert daemon.archive.unready is None
     assert (tmp_path / "file/d/console.x1").read_bytes() == b"<started>\nearly words"
@@ -94,7 +95,8 @@ def test_files_that_could_not_be_read_at_the_start_are_gone_on_with(tmp_path):
     transcript.append(b"today\n", own=True)
     daemon.turn()
     daemon.disk.faults.clear()
-    daemon.try_again()
+    daemon.clock.advance(5)
+    daemon.turn()
     assert (transcript.start, transcript.head, list(transcript.marks)) == (0, 6, [(0, 6)])
     assert result_of(transcript.read(0, 99)) == (0, b"today\n")
     assert result_of(transcript.line_start(6, 5)) == 0
@@ -161,7 +163,7 @@ def test_closed_segments_are_compressed_soon_after_a_rotation(tmp_path):
     daemon = Daemon(tmp_path, max_size=4096, compress=True)
     daemon.start()
     transcript = daemon.open()
-    daemon.try_again()
+    daemon.clock.advance(5)
     for _ in range(3):
         transcript.append(b"x" * 4095 + b"\n")
         daemon.turn()
@@ -227,10 +229,11 @@ def test_the_same_trouble_of_many_is_logged_once(tmp_path):
         for _ in range(3):
             for transcript in transcripts:
                 transcript.append(b"data")
-            daemon.try_again()
+            daemon.clock.advance(5)
         assert (len(events), daemon.archive.troubled) == (1, 10)
         daemon.disk.faults.clear()
-        daemon.try_again()
+        daemon.clock.advance(5)
+        daemon.turn()
     finally:
         globalLogPublisher.removeObserver(observe)
     assert (len(events), daemon.archive.trouble) == (2, None)
@@ -373,7 +376,8 @@ def test_a_real_full_disk_fills_up_and_is_emptied_again(small_disk):
     transcript.append(b"the last words\n", own=True)
     stream += b"the last words\n"
     sorted(small_disk.glob("console.x1.0*"))[0].unlink()
-    daemon.try_again()
+    daemon.clock.advance(5)
+    daemon.turn()
     assert transcript.trouble is None
     files = [*sorted(small_disk.glob("console.x1.0*")), small_disk / "console.x1"]
     data = b"".join(file.read_bytes() for file in files)

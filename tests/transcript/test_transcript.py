@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consoled.core.seams import Transcript as Seam
-from consoled.transcript.transcript import LOOK
 
 from .fakes import Daemon, result_of
 
@@ -277,12 +276,13 @@ def test_a_failing_write_is_tried_again_and_told_once(daemon, number):
         daemon.turn()
     daemon.clock.advance(4.9)
     assert len(calls) == 2
-    daemon.clock.pump([0.1, LOOK])
+    daemon.clock.advance(0.2)
     assert len(calls) == 3
     assert everything(transcript) == (b"<up>\nbefore during!!!!!!!!!!", [])
     daemon.disk.faults.clear()
     daemon.disk.most_per_write = None
-    daemon.try_again()
+    daemon.clock.advance(5)
+    daemon.turn()
     assert transcript.trouble is None
     assert daemon.archive.trouble is None
     assert active(daemon) == b"<up>\nbefore during!!!!!!!!!!"
@@ -462,7 +462,7 @@ def test_any_interleaving_gives_the_stream_or_a_truthful_gap(tmp_path_factory, s
             daemon.disk.faults["write"] = OSError(errno.ENOSPC, "full")
         elif what == "heal":
             daemon.disk.faults.clear()
-            daemon.try_again()
+            daemon.clock.advance(5)
         elif what == "reopen":
             transcript.reopen()
         elif what == "restart":
@@ -487,7 +487,8 @@ def test_any_interleaving_gives_the_stream_or_a_truthful_gap(tmp_path_factory, s
             assert transcript.marks.run(at, 1) == (1, True)
     daemon.disk.faults.clear()
     daemon.writer.release()
-    daemon.try_again()
+    daemon.clock.advance(5)
+    daemon.turn()
     daemon.end()
     data = (
         b"".join(file.read_bytes() for file in sorted(path.glob("console.x1.*"))) + (path / "console.x1").read_bytes()
