@@ -100,12 +100,12 @@ class Run:
         stands: Sequence[Any],
         measure: Callable[..., dict[str, float]],
         *details: Any,
-        once: bool = False,
+        rounds: int = 0,
         **more: Any,
     ) -> None:
-        """Call `measure` with each stand in turn, as often as there are rounds, and each time another one first."""
+        """Call `measure` with each stand in turn, each time another one first, in `rounds` or as many as the run has."""
         failed: set[str] = set()
-        for turn in range(1 if once else self.rounds):
+        for turn in range(rounds or self.rounds):
             first = turn % max(1, len(stands))
             for stand in (*stands[first:], *stands[:first]):
                 if stand.name in failed:

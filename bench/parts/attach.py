@@ -27,7 +27,7 @@ def run(bench: Run) -> None:
             case = f"{LINES:,} lines of a transcript of {length >> 20:,} MiB"
             bench.turns(PART, case, [stand], first_byte, number)
     rest = [stand for stand in stands if stand.name != "conman"] if bench.quick else stands
-    bench.turns(PART, f"{clients:,} tails, {FEW} at a time", stands, crowd, clients, 0, "tail", FEW, once=True)
+    bench.turns(PART, f"{clients:,} tails, {FEW} at a time", stands, crowd, clients, 0, "tail", FEW, rounds=1)
     bench.turns(PART, f"{clients:,} tails at once", rest, crowd, clients, 0, "tail")
     bench.turns(PART, f"{clients:,} tails of 100 lines at once", ours, crowd, clients, 100, "tail")
     bench.turns(PART, f"{clients:,} interactive at once", ours, crowd, clients, 0, "interact")

@@ -16,7 +16,7 @@ def run(bench: Run) -> None:
         bench.close()  # what the others have left free would not be seen as taken
         stands = bench.stands(PART, 10, but=("conman", "conserver"), tls=True)
         case = f"{count} idle {'TLS ' if tls else ''}WebSockets"
-        bench.turns(PART, case, stands, each, count, tls, once=True)
+        bench.turns(PART, case, stands, each, count, tls, rounds=1)
 
 
 def each(stand: Stand, count: int, tls: bool) -> dict[str, float]:

@@ -24,11 +24,12 @@ def run(bench: Run) -> None:
     unlogged = [stand for stand in stands if not stand.options.get("log")]
     for each in bench.watchers:
         who = stands if each == 1 else unlogged  # the log is one copy of K + 2
-        bench.turns(PART, f"flood, K={each}", who, flood, each, bench.seconds, once=each > 100)
+        bench.turns(PART, f"flood, K={each}", who, flood, each, bench.seconds, rounds=0 if each <= 100 else 1)
     servers = [stand for stand in stands if stand.count > 1]
     for name in ("200 KB/s",) if bench.quick else PACES:
         for each in (100,) if bench.quick else WATCHERS:
-            bench.turns(PART, f"{name}, K={each}", servers, pace, each, name, bench.seconds, once=each != 100)
+            rounds = 0 if each == 100 else 1
+            bench.turns(PART, f"{name}, K={each}", servers, pace, each, name, bench.seconds, rounds=rounds)
 
 
 def flood(stand: Stand, each: int, seconds: float, *, tls: bool = False) -> dict[str, float]:

@@ -26,7 +26,7 @@ def run(bench: Run) -> None:
         kinds = [SERVERS[name] for name in bench.servers if name in SERVERS]
         if count > (0 if bench.quick else FORKS):
             kinds = [kind for kind in kinds if kind.name != "conserver"]
-        bench.turns(PART, f"{count} consoles", kinds, alone, bench, count, once=count < 4000)
+        bench.turns(PART, f"{count} consoles", kinds, alone, bench, count, rounds=0 if count >= 4000 else 1)
 
 
 def alone(kind: type[Stand], bench: Run, count: int) -> dict[str, float]:
