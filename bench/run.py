@@ -103,7 +103,7 @@ class Run:
         rounds: int = 0,
         **more: Any,
     ) -> None:
-        """Call `measure` with each stand in turn, another one first each time, in `rounds` or as many as the run has."""
+        """Call `measure` with each stand in turn, and each time another one first: in `rounds`, or those of the run."""
         failed: set[str] = set()
         for turn in range(rounds or self.rounds):
             first = turn % max(1, len(stands))

@@ -131,10 +131,6 @@ class Stream:
 
     def _show(self, unshown: list[tuple[bytes, bool]]) -> None:
         self._shown_at = now = self._now()
-        if self._awaited > 0:
-            waited, self._awaited = now - self._awaited, -inf
-            if 0 <= waited < ECHO_LIMIT:
-                self._echoed(waited)
         if len(unshown) > 1:
             # What came in one turn goes out together.
             stretches = groupby(unshown, key=itemgetter(1))
@@ -145,6 +141,10 @@ class Stream:
                 self.head += len(data)
                 for feed in list(self._feeds.values()):
                     feed.published(data, own, offset)
+        if self._awaited > 0:
+            waited, self._awaited = now - self._awaited, -inf
+            if 0 <= waited < ECHO_LIMIT:
+                self._echoed(waited)
 
     def afterwards(self, tell: Callable[[], None]) -> None:
         """Call `tell` when those in step have been shown all that is published by now."""

@@ -129,11 +129,15 @@ class Scribe:
         return silence if silence >= HUNG else 0.0
 
     def ask(self, author: Author, within: float = 0.0) -> None:
-        """Visit `author` in this turn, or `within` so many seconds.  Once is enough."""
+        """Visit `author` in this turn, or `within` so many seconds.  Once is enough.
+
+        If that is less than none, `hurry` is called next.
+        """
         if within <= 0:
             self._gathered.cancel(author)
             self._dirty[author] = None
-            self._arrange()
+            if within == 0:
+                self._arrange()
         elif author not in self._dirty:
             self._gathered.make(author, within)
 
@@ -160,7 +164,9 @@ class Scribe:
 
     def hurry(self) -> None:
         """Visit whoever asked for this turn now, if the thread is free: somebody waits for the echo of a key."""
-        if not self._behind:
+        if self._behind:
+            self._arrange()
+        else:
             self._visit()
 
     def press(self) -> None:
