@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
 import signal
 import sys
@@ -10,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import consoled
 from bench import report
 from bench.machine import Tools, Trouble, adopt, raise_descriptors
 from bench.run import Run
@@ -37,6 +39,7 @@ def main() -> None:
     quick = options.quick
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way nothing is left behind
     adopt()
+    compileall.compile_dir(Path(consoled.__file__).parent, quiet=1)  # as an installer does
     descriptors = raise_descriptors(65536)
     with tempfile.TemporaryDirectory(prefix="consoled-bench-", dir=options.place) as place:
         try:
