@@ -2,9 +2,10 @@
 
 Everybody has a time of their own, the first one that they asked for, and those of the same millisecond come together.
 So a thousand busy consoles are written and shown a few in each turn of the reactor, as their nodes spoke, and a key's
-echo comes in between.  When the reactor is late, each millisecond that is over still has a turn for itself.
+echo comes in between.  When the reactor is late, each millisecond that is over still has a turn for itself, unless it
+is so late that it would fall further behind.
 
-`scribe` alone calls it, in the reactor's thread.  There is one timer, and none while nobody waits.
+`scribe` alone calls it, in the reactor's thread.  There is one timer, and none is set while nobody waits.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from consoled.core.seams import Clock, Timer
 
 TICK = 0.001
 """Seconds.  Whoever has the same tick is visited with one hand-over to the writer's thread."""
+LATE = 0.01
+"""Seconds.  What should have come so long ago comes all at once."""
 
 A = TypeVar("A")
 
@@ -76,6 +79,10 @@ class Appointments(Generic[A]):
     def _pass(self) -> None:
         self._timer = None
         authors = self._authors.pop(self._next)
+        late = int((self._clock.seconds() - LATE) / TICK)
+        if self._next < late:
+            for tick in sorted(tick for tick in self._authors if tick < late):
+                authors.update(self._authors.pop(tick))
         for author in authors:
             del self._ticks[author]
         if self._authors:

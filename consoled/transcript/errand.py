@@ -37,10 +37,6 @@ class Visit:
     """What is known of when the bytes came, and in no side file yet; with the last visit."""
     error: Exception | None = None
 
-    @property
-    def urgent(self) -> bool:
-        return bool(self.data)
-
     def run(self) -> None:
         """Do what can be done; `Files.head` says how far that was."""
         try:
@@ -84,8 +80,6 @@ class Visit:
 @dataclass(slots=True)
 class NoVisit:
     """Nothing is to be done any more."""
-
-    urgent = False
 
     def run(self) -> None: ...
 

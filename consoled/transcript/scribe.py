@@ -18,7 +18,7 @@ All but the errands' `run` is in the reactor's thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -37,7 +37,7 @@ HANDFUL = 1 << 20
 LOOK = 1.0
 """How long after a write it is checked that the path still leads to the file that was written."""
 APART = 0.0001
-"""The pause between two looks: all that have written come to it at once."""
+"""The pause between two looks, or attempts: it is the time for all that have written, or have not, at once."""
 RETRY = 5.0
 """The pause between attempts to write to a file that could not be written."""
 HUNG = 5.0
@@ -50,10 +50,6 @@ _OPENINGS = 64
 
 class Errand(Protocol):
     """Something to do with one console's files."""
-
-    @property
-    def urgent(self) -> bool:
-        """Whether it is worth waiting for."""
 
     def run(self) -> None:
         """Do it; called in the writer's thread.  Must not raise."""
@@ -131,7 +127,7 @@ class Scribe:
     def ask(self, author: Author, within: float = 0.0) -> None:
         """Visit `author` in this turn, or `within` so many seconds.  Once is enough.
 
-        If that is less than none, `hurry` is called next.
+        An author for whom that is less than none calls `hurry` next.
         """
         if within <= 0:
             self._gathered.cancel(author)
@@ -164,14 +160,11 @@ class Scribe:
 
     def hurry(self) -> None:
         """Visit whoever asked for this turn now, if the thread is free: somebody waits for the echo of a key."""
-        if self._behind:
-            self._arrange()
-        else:
-            self._visit()
+        self._visit()
 
     def press(self) -> None:
         """Visit whoever asked now, if the thread is free: the room in memory is needed."""
-        if not self._behind:
+        if not (self._behind or self._busy):
             self._dirty.update(self._gathered.take())
             self._visit()
 
@@ -206,8 +199,7 @@ class Scribe:
     def _visit_gathered(self, authors: dict[Author, None]) -> None:
         self._dirty.update(authors)
         if self._busy:
-            for author in authors:
-                author.visited()
+            self._tell(authors)
         self._visit()
 
     def _visit(self) -> None:
@@ -223,15 +215,21 @@ class Scribe:
         for _ in range(min(len(self._openings), _OPENINGS)):
             authors[self._openings.popleft()] = None
         errands = [author.errand() for author in authors]
-        wait = not self._behind and not opening and any(errand.urgent for errand in errands)
+        wait = not self._behind and not opening
         self._busy = True
         self._since = self._clock.seconds()
         work = _Batch(self._clock, errands)
         done = self._worker.run(work, self._patience if wait else 0, partial(self._finished, work, wait))
-        for author in authors:
-            author.visited()
+        self._tell(authors)
         if done:
             self._finished(work, False)
+
+    def _tell(self, authors: Iterable[Author]) -> None:
+        for author in authors:
+            try:
+                author.visited()
+            except Exception:  # a fault of ours, from which the other consoles must not suffer
+                log.failure("showing what was written")
 
     def _finished(self, work: _Batch, impatient: bool) -> None:
         self._busy = False

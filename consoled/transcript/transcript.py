@@ -36,6 +36,33 @@ CLOSING = 2.5
 class Transcript:
     """A console's whole stream on disk."""
 
+    # There are as many as consoles: slots take the least memory.
+    __slots__ = (
+        "_asked",
+        "_closing",
+        "_desk",
+        "_expected",
+        "_look",
+        "_numbered",
+        "_on_loss",
+        "_on_written",
+        "_reason",
+        "_reopen",
+        "_resuming",
+        "_rotated",
+        "_times",
+        "_trouble",
+        "_unwritten",
+        "_view",
+        "_within",
+        "files",
+        "gone",
+        "lost",
+        "marks",
+        "name",
+        "opened",
+    )
+
     def __init__(
         self,
         desk: Desk,
@@ -176,7 +203,8 @@ class Transcript:
     def look(self, within: float) -> None:
         """Check the path and the age of the file within so many seconds."""
         self._look = True
-        self._ask(within)
+        if not self._asked:
+            self._ask(within)
 
     def trim(self) -> bool:
         """Forget the marks of what is kept no more.  Whether the files have changed since the last time."""
@@ -229,6 +257,8 @@ class Transcript:
 
     def due(self, retry: bool, within: float) -> None:
         """A second after a write, or a while after a failure."""
+        if retry:
+            self._asked = False
         if retry or self._trouble is None:
             self.look(within)
 
@@ -254,7 +284,8 @@ class Transcript:
             self._end()
             return
         if error is not None:
-            self._asked, self._within = True, 0.0  # so that nobody asks before the next attempt
+            if not self._asked:
+                self._asked, self._within = True, 0.0  # so that nobody asks before the next attempt
             self._desk.scribe.retry_later(self)
         elif visit.data:
             self._desk.scribe.look_later(self)

@@ -57,8 +57,18 @@ def test_those_of_one_millisecond_come_together_and_others_by_themselves():
     appointments = Appointments(clock, lambda authors: came.append(list(authors)))
     for author, within in {"a": 0.0502, "b": 0.0508, "c": 0.0516, "d": 0.02}.items():
         appointments.make(author, within)
-    clock.advance(1)
+    clock.advance(0.02)
+    clock.advance(0.035)
     assert came == [["d"], ["a", "b"], ["c"]]
+
+
+def test_what_is_much_overdue_comes_at_once_and_what_is_a_little_does_not():
+    clock, came = Clock(), []
+    appointments = Appointments(clock, lambda authors: came.append(list(authors)))
+    for author, within in {"a": 0.05, "b": 0.07, "c": 0.06, "d": 0.098}.items():
+        appointments.make(author, within)
+    clock.advance(0.1)
+    assert came == [["a", "c", "b"], ["d"]]
 
 
 def test_one_timer_is_set_for_all_and_none_for_nobody():

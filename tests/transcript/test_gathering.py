@@ -103,8 +103,8 @@ def test_an_echo_comes_between_those_whose_time_is_over(daemon, told):
         opened(daemon, told, name).append(b"a", within=0.05 + number / 1000)
     daemon.writer.patience.clear()
     seen = []
-    daemon.clock.callLater(0.05, lambda: (typed_at.append(b"e", within=NOW), seen.extend(told.written)))
-    daemon.clock.advance(1)
+    daemon.clock.callLater(0.054, lambda: (typed_at.append(b"e", within=NOW), seen.extend(told.written)))
+    daemon.clock.advance(0.054)
     assert (seen, active(daemon, "echo")) == (["x0"], b"e")
     assert told.written == names
 
@@ -120,6 +120,79 @@ def test_the_files_that_were_written_are_looked_at_one_after_the_other(daemon, t
     daemon.clock.pump([TICK] * round((LOOK + 0.1) / TICK))
     assert looks.total() == 100
     assert max(looks.values()) <= TICK / APART + 1
+
+
+def test_a_reactor_that_is_late_does_not_fall_further_behind(daemon, told):
+    names = [f"x{number}" for number in range(40)]
+    for number, name in enumerate(names):
+        opened(daemon, told, name).append(b"a", within=0.05 + number / 1000)
+    daemon.writer.patience.clear()
+    daemon.clock.advance(0.5)
+    assert told.written == names
+    assert len(daemon.writer.patience) == 1
+
+
+def test_what_was_gathered_is_shown_in_time_though_room_is_needed_while_the_disk_hangs(daemon, told):
+    one, two = opened(daemon, told, "x1"), opened(daemon, told, "x2")
+    daemon.writer.held = True
+    two.append(b"a")
+    daemon.turn()
+    assert one.append(b"b", within=0.05)
+    two.append(bytes(HANDFUL))
+    daemon.clock.advance(0.05)
+    assert "x1" in told.written
+
+
+def test_a_look_takes_nobodys_time_away(daemon, told):
+    one, two = opened(daemon, told, "x1"), opened(daemon, told, "x2")
+    one.append(b"a")
+    daemon.clock.advance(0)
+    told.written.clear()
+    daemon.clock.advance(LOOK - 0.02)
+    daemon.writer.held = True
+    two.append(b"a")
+    daemon.turn()
+    assert one.append(b"b", within=0.05)
+    daemon.clock.advance(0.05)
+    assert "x1" in told.written
+
+
+def test_a_write_that_failed_makes_nobody_wait_for_a_look(daemon, told):
+    one = opened(daemon, told)
+    daemon.writer.held = True
+    one.append(b"a")
+    daemon.turn()
+    one.look(0.9)
+    daemon.disk.faults["write"] = OSError(5, "Input/output error")
+    daemon.writer.release()
+    daemon.turn()
+    told.written.clear()
+    waits = one.append(b"b", within=0.005)
+    daemon.clock.advance(0.005)
+    assert not waits or told.written
+
+
+def test_a_fault_in_showing_one_console_stops_no_other(daemon, told):
+    def fail():
+        raise RuntimeError
+
+    one, two = daemon.open("x1", on_written=fail), opened(daemon, told, "x2")
+    one.append(b"a")
+    two.append(b"b")
+    daemon.turn()
+    assert (active(daemon), active(daemon, "x2"), told.written) == (b"a", b"b", ["x2"])
+    one.append(b"c", within=0.05)
+    daemon.clock.advance(0.05)
+    assert active(daemon) == b"ac"
+
+
+def test_looks_are_waited_for_so_that_nothing_is_shown_before_it_is_written(daemon, told):
+    one = opened(daemon, told)
+    one.append(b"a")
+    daemon.turn()
+    daemon.writer.patience.clear()
+    daemon.clock.advance(LOOK)
+    assert daemon.writer.patience == [0.05]
 
 
 def test_a_failing_disk_is_not_tried_sooner_for_whoever_is_waited_for(daemon, told):
