@@ -7,6 +7,7 @@ configuration says is made into `Terms` (who comes in) and a `Plan` (the console
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -164,6 +165,7 @@ class Daemon(MultiService):
         await self._take_up_machines()
         with unhurried():
             await self._fleet.open(self._plan)
+            gc.collect()  # each dial that has failed meanwhile has left some
         config = self._config
         _log.info(
             "consoled {version} holds {count} consoles and listens at {listen}",

@@ -38,8 +38,9 @@ from consoled.transcript.settings import TranscriptSettings
 
 EACH_TURN = 50
 """Consoles that are planned or changed in one turn of the reactor."""
-LOT = 250
-"""Consoles that are opened together at the start.  What an opening takes of memory, Python does not give back."""
+LOT = 100
+"""Consoles that are opened together at the start, while those before are dialled.  What an opening takes of memory,
+Python does not give back."""
 
 _log = Logger()
 
@@ -91,17 +92,16 @@ class Fleet:
     # ------------------------------------------------------------------------------------------- its life
 
     async def open(self, plan: Plan) -> None:
-        """Take possession of the transcripts, then begin to hold the consoles of `plan`."""
+        """Take possession of the transcripts, then begin to hold the consoles of `plan`, in lots."""
         self._archive = Archive.in_reactor(self._transcript, self._reactor, sluice.turn)
         await self._archive.start()
         self._parking.open()
         self._settings = plan.settings
-        consoles: dict[str, Console] = {}
         held = self._held()
         while lot := list(islice(held, LOT)):
             for console in await gatherResults([self._made(name, plan) for name in lot], consumeErrors=True):
-                consoles[console.name] = console
-        self._hub.open(consoles, self._off())
+                self._hub.begin(console)
+        self._hub.open(self._off())
 
     async def close(self) -> None:
         """Hang up everywhere, and complete the transcripts.  The hub is closed."""

@@ -20,6 +20,7 @@ _SPAN = r"[0-9]{1,9}(?:-[0-9]{1,9}(?:/[0-9]{1,9})?)?"
 _BRACKET = rf"\[({_SPAN}(?:,{_SPAN})*)\]"
 _PATTERN = re.compile(rf"(?:[A-Za-z0-9._:-]|{_BRACKET})+")
 _BRACKETS = re.compile(_BRACKET)
+_NAME = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 def expand(text: str, limit: int = LIMIT) -> frozenset[str]:
@@ -29,6 +30,8 @@ def expand(text: str, limit: int = LIMIT) -> frozenset[str]:
         return frozenset()
     if size(text) > limit:
         raise ValueError(f"{_short(text)} has more than {limit} names")
+    if _NAME.fullmatch(text):  # as most are; ClusterShell takes its time for each
+        return frozenset((text,))
     try:
         return frozenset(NodeSet(text, resolver=RESOLVER_NOGROUP))
     except NodeSetException as error:

@@ -17,12 +17,14 @@ from twisted.logger import FileLogObserver, textFileLogObserver
 from twisted.python import usage
 
 from consoled import __version__
-from consoled.caveats import missing
-from consoled.config import ConfigError, load
-from consoled.daemon import Daemon as Daemon
 from consoled.garbage import unhurried
-from consoled.logbook import goes_to_journal
-from consoled.printable import PlainStream
+
+with unhurried():
+    from consoled.caveats import missing
+    from consoled.config import ConfigError, load
+    from consoled.daemon import Daemon as Daemon
+    from consoled.logbook import goes_to_journal
+    from consoled.printable import PlainStream
 
 
 class Options(usage.Options):

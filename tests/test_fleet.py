@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from consoled.backends.tcp import TcpSettings
 from consoled.config import HubSettings
+from consoled.core.faults import NotOpen
 from consoled.core.hub import Hub
+from consoled.core.status import Dialing
 from consoled.core.tally import Tally
-from consoled.fleet import EACH_TURN, Fleet, Plan
+from consoled.fleet import EACH_TURN, LOT, Fleet, Plan
+from consoled.parking import Parking
+from consoled.transcript.archive import Archive
 from consoled.transcript.settings import TranscriptSettings
-from tests.fakes import around
+from tests.fakes import FakeTranscript, around, result
 
 MANY = 3 * EACH_TURN + 1
 
@@ -86,3 +91,44 @@ def test_one_that_is_not_needed_is_left_out(fleet: Fleet, clock: Clock) -> None:
     clock.advance(0)
     assert "n3" not in found[0].settings
     assert len(found[0].backends) == MANY - 1
+
+
+class SlowArchive:
+    """Its transcripts are open when the test says so."""
+
+    def __init__(self) -> None:
+        self.opening: dict[str, Deferred[FakeTranscript]] = {}
+
+    def start(self) -> Deferred[None]:
+        return succeed(None)
+
+    def open(self, name: str, *_: object) -> Deferred[FakeTranscript]:
+        self.opening[name] = Deferred()
+        return self.opening[name]
+
+    def opened(self) -> None:
+        """All that were asked for by now are open."""
+        opening, self.opening = self.opening, {}
+        for one in opening.values():
+            one.callback(FakeTranscript())
+
+
+def test_a_lot_is_dialled_while_the_next_is_opened_and_clients_come_after_the_last(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, hub = SlowArchive(), Hub()
+    monkeypatch.setattr(Archive, "in_reactor", lambda *_: archive)
+    parking = Parking(Path("/nowhere/parked.json"), lambda *_: succeed(None))
+    transcript = TranscriptSettings(directory="/nowhere")
+    fleet = Fleet(hub, around(clock), HubSettings(), transcript, Tally(), parking, lambda seconds: None)
+    plan = fleet.plan(TcpSettings(name=f"n{number}", address="bmc:1") for number in range(2 * LOT + 1))
+    opening = Deferred.fromCoroutine(fleet.open(plan))
+    for lot in range(3):
+        assert (len(hub), len(archive.opening)) == (lot * LOT, 1 if lot == 2 else LOT)
+        assert all(isinstance(console.link.status, Dialing) for console in hub)
+        with pytest.raises(NotOpen):
+            hub.find("n0")
+        archive.opened()
+    result(opening)
+    assert len(hub) == 2 * LOT + 1
+    assert hub.find(f"n{2 * LOT}") in list(hub)

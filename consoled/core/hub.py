@@ -1,11 +1,11 @@
 """The hub: every console by name, and the limit on clients.
 
-`tap` fills and opens it; the faces find consoles in it.
+`fleet` fills and opens it; the faces find consoles in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -81,25 +81,22 @@ class Hub:
         """Whether the consoles are held, hence whether clients can come."""
         return self._is_open
 
-    def open(self, consoles: Mapping[str, Console], not_monitored: Collection[str] = ()) -> None:
-        """Begin to hold `consoles`.  Those `not_monitored` are known by name only."""
+    def begin(self, console: Console) -> None:
+        """Begin to hold `console`, of a name that is not there, before clients can come."""
+        self._consoles[console.name] = console
+        self._count_at(console, self._attendance)
+        console.open()
+
+    def open(self, not_monitored: Collection[str] = ()) -> None:
+        """Clients can come.  The consoles `not_monitored` are known by name only."""
         self.not_monitored = frozenset(not_monitored)
         self._is_open = True
-        for console in consoles.values():
-            self._hold(console)
-        for console in self:
-            console.open()
 
     def add(self, console: Console) -> None:
         """Begin to hold one more, of a name that is not there.  Raises `NotOpen` before and after its time."""
         if not self._is_open:
             raise NotOpen
-        self._hold(console)
-        console.open()
-
-    def _hold(self, console: Console) -> None:
-        self._consoles[console.name] = console
-        self._count_at(console, self._attendance)
+        self.begin(console)
 
     def remove(self, name: str, why: str) -> Deferred[None]:
         """Let go of the console `name`, its clients told `why`.  Fires when it is closed.  Raises as `find`."""

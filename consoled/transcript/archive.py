@@ -99,7 +99,7 @@ class Archive:
         not to start, and neither is a disk that gives no answer: then it fires all the same, within ten seconds.
         """
         taking = _Possession(self._directory)
-        self._scribe.ask(taking)
+        self._scribe.ask_opening(taking)
         timer = self._clock.callLater(OPENING, taking.give_up)
         self._arrange_upkeep(SOON)
 
@@ -275,8 +275,6 @@ class Archive:
 
 class _Possession:
     """The errand that takes the directory; also its own author."""
-
-    urgent = False
 
     def __init__(self, directory: Directory) -> None:
         self.done: Deferred[None] = Deferred()

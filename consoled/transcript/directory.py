@@ -17,7 +17,7 @@ from threading import Lock
 from twisted.logger import Logger
 
 from consoled.transcript.disk import Disk, inode
-from consoled.transcript.names import PREFIX, SPARE, check_name, parse_segment, segment_name
+from consoled.transcript.names import PREFIX, SPARE, parse_segment, segment_name
 
 log = Logger()
 
@@ -92,11 +92,12 @@ class Directory:
         self.survey: Survey | None = None
         self.saving = Lock()
         """Held by whoever writes into a side file of times."""
-        self._index = f"{path}/.index"
+        self.indexes = f"{path}/.index"
+        """Where every console's index is, by its name."""
         self._times = f"{path}/.times"
-        self._lock_path = f"{self._index}/{SPARE}lock"
+        self._lock_path = f"{self.indexes}/{SPARE}lock"
         self._lock = -1
-        self._identity = (-1, -1)
+        self._lock_identity = self._identity = (-1, -1)
 
     def active(self, name: str) -> str:
         return f"{self.path}/{PREFIX}{name}"
@@ -108,9 +109,6 @@ class Directory:
         """Where bytes go that somebody has put into the active file, or the file that was put in its place."""
         self.disk.make_directory(f"{self.path}/.stray")
         return f"{self.path}/.stray/{name}" + (f".{offset:020d}" if offset is not None else "")
-
-    def index(self, name: str) -> str:
-        return f"{self._index}/{check_name(name)}"
 
     def times(self, name: str, start: int) -> str:
         """The side file of the segment that begins at `start`; see `time_file`."""
@@ -125,15 +123,17 @@ class Directory:
 
     def spare(self, name: str) -> str:
         """Where the next version of something is written before it is renamed.  `name` must be ours alone."""
-        return f"{self._index}/{SPARE}{name}"
+        return f"{self.indexes}/{SPARE}{name}"
 
     def prepare(self) -> Survey:
         """Make the directory, lock it, and look through it, as far as that is not done yet.
 
         The answer is the same object for as long as it is the same directory.  Raises `OSError`, `DirectoryInUse`.
         """
+        if self.survey is not None and self._is_whole():
+            return self.survey
         self.disk.make_directory(self.path)
-        self.disk.make_directory(self._index)
+        self.disk.make_directory(self.indexes)
         self.disk.make_directory(self._times)
         self._take_lock()
         identity = inode(self.disk.stat(self.path))
@@ -161,32 +161,44 @@ class Directory:
         finally:
             self.disk.close(fd)
 
+    def _is_held(self) -> bool:
+        """Whether the lock is where it was taken, and so is the directory of the indexes."""
+        try:
+            return self._lock >= 0 and inode(self.disk.stat(self._lock_path)) == self._lock_identity
+        except FileNotFoundError:
+            return False
+
+    def _is_whole(self) -> bool:
+        """Whether this is the directory that was taken, with all that was made in it."""
+        try:
+            self.disk.stat(self._times)
+            return self._is_held() and inode(self.disk.stat(self.path)) == self._identity
+        except FileNotFoundError:
+            return False
+
     def _take_lock(self) -> None:
-        if self._lock >= 0:
-            try:
-                if inode(self.disk.stat(self._lock_path)) == inode(self.disk.fstat(self._lock)):
-                    return
-            except FileNotFoundError:
-                pass
+        if self._is_held():
+            return
         fd = self.disk.open(self._lock_path, os.O_RDWR | os.O_CREAT)
         try:
             self.disk.lock(fd)
+            identity = inode(self.disk.fstat(fd))
         except OSError as error:
             self.disk.close(fd)
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise DirectoryInUse(self.path) from None
             raise
-        old, self._lock = self._lock, fd
+        old, self._lock, self._lock_identity = self._lock, fd, identity
         if old >= 0:
             self.disk.close(old)
 
     def _look_through(self) -> Survey:
         indexed = set()
-        for entry in self.disk.listing(self._index, ""):
+        for entry in self.disk.listing(self.indexes, ""):
             if not entry.name.startswith(SPARE):
                 indexed.add(entry.name)
             elif entry.name != f"{SPARE}lock":  # a next version that never came to be
-                self.disk.unlink(f"{self._index}/{entry.name}")
+                self.disk.unlink(f"{self.indexes}/{entry.name}")
         times: dict[tuple[str, int], int] = {}
         for entry in self.disk.listing(self._times, ""):
             name, _, digits = entry.name.rpartition(".")

@@ -19,6 +19,7 @@ import os
 from dataclasses import dataclass, field, replace
 
 from consoled.transcript.disk import Disk, read_whole, write_whole
+from consoled.transcript.names import SPARE
 
 Range = tuple[int, int]
 
@@ -107,39 +108,66 @@ def render(state: State) -> bytes:
 
 
 class Index:
-    """One console's sidecar.  No descriptor is kept: records are rare and consoles are many."""
+    """One console's sidecar.  No descriptor is kept, nor a path: records are rare and consoles are many."""
 
-    def __init__(self, disk: Disk, path: str, spare: str) -> None:
+    # There are as many as consoles: slots take the least memory.
+    __slots__ = (
+        "_beginning",
+        "_directory",
+        "_disk",
+        "_least",
+        "_name",
+        "_size",
+        "_torn",
+        "is_missing",
+    )
+
+    def __init__(self, disk: Disk, directory: str, name: str) -> None:
         self._disk = disk
-        self._path = path
-        self._spare = spare
+        self._directory = directory
+        self._name = name
+        self.is_missing = False
+        """Whether there is none yet."""
+        self._beginning = b""
+        """What is to stand in it before the first record."""
         self._torn = False
         self._size = 0
         self._least = 0
+
+    @property
+    def _path(self) -> str:
+        return f"{self._directory}/{self._name}"
 
     def load(self) -> State:
         """What the file says; a missing one says nothing.  Raises `OSError`."""
         try:
             text = read_whole(self._disk, self._path)
         except FileNotFoundError:
+            self.is_missing = True
             return State()
+        self.is_missing = False
         self._size, self._torn = len(text), False
         try:
             return parse(text)
         except ValueError as error:
             raise OSError(errno.EINVAL, str(error), self._path) from None
 
+    def begin(self, state: State) -> None:
+        """Have `state` written together with the first records: until then a missing index says as much."""
+        self._beginning = render(state)
+
     def replace(self, state: State) -> None:
         """Put a whole new index in the place of the old one, at once."""
-        text = render(state)
-        fd = self._disk.open(self._spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        text, spare = render(state), f"{self._directory}/{SPARE}{self._name}"
+        fd = self._disk.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             write_whole(self._disk, fd, text)
         finally:
             self._disk.close(fd)
-        self._disk.rename(self._spare, self._path)
+        self._disk.rename(spare, self._path)
         self._size = self._least = len(text)
-        self._torn = False
+        self.is_missing = self._torn = False
+        self._beginning = b""
 
     def append(self, *records: str) -> None:
         """Add records.  Raises `OSError`, `FileNotFoundError` when the index was taken away."""
@@ -147,14 +175,15 @@ class Index:
             if (state := self.load()).start is None:
                 raise FileNotFoundError(errno.ENOENT, "the index is damaged", self._path)
             self.replace(state)
-        text = "".join(f"{record}\n" for record in records).encode("ascii")
-        fd = self._disk.open(self._path, os.O_WRONLY | os.O_APPEND)
+        text = self._beginning + "".join(f"{record}\n" for record in records).encode("ascii")
+        fd = self._disk.open(self._path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT if self._beginning else 0))
         try:
             self._torn = True  # until it is known to be whole: a line that is half there must not be continued
             write_whole(self._disk, fd, text)
         finally:
             self._disk.close(fd)
-        self._torn = False
+        self.is_missing = self._torn = False
+        self._beginning = b""
         self._size += len(text)
 
     def prune(self, oldest: int, end: int) -> None:

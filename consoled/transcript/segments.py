@@ -8,8 +8,9 @@ What holds after every system call, so that the process may die at any:
 
 * A file's bytes are one run of the stream: the byte at position p has the offset start + p.  Bytes that were lost, or
   that somebody took away, lie between two files and never inside one.
-* The start of the active file is in the index before the file is.  A rotation announces itself (`rotate`), renames, and
-  confirms (`start`); whoever opens the files next completes what was announced.
+* The start of the active file is in the index before the file is; that of a stream's first, before its first byte is.
+  A rotation announces itself (`rotate`), renames, and confirms (`start`); whoever opens the files next completes what
+  was announced.
 * A mark is in the index before the bytes that it marks; what is marked beyond the end is cut off at the next open.
 
 Nothing is synced to the platter: a killed daemon loses nothing, a power failure may cost what the kernel still held.
@@ -63,18 +64,39 @@ class View:
 class Files:
     """The files of the console `name`.  Raises `ValueError` for a name that files cannot have."""
 
+    # There are as many as consoles: slots take the least memory.
+    __slots__ = (
+        "_born",
+        "_changing",
+        "_disk",
+        "_end",
+        "_fd",
+        "_full",
+        "_index",
+        "_marked",
+        "_survey",
+        "_wall",
+        "directory",
+        "marks_found",
+        "max_age",
+        "max_size",
+        "name",
+        "times",
+        "touched",
+        "view",
+    )
+
     def __init__(
         self, directory: Directory, name: str, max_size: int, max_age: float, wall: Callable[[], float]
     ) -> None:
         self.directory = directory
         self.name = check_name(name)
-        self.path = directory.active(name)
         self.view = View()
         self.marks_found: tuple[Range, ...] = ()
         self.touched: float | None = None
         """When something was last written into the active file before we found it, in seconds since the epoch."""
         self._disk = directory.disk
-        self._index = Index(self._disk, directory.index(name), directory.spare(name))
+        self._index = Index(self._disk, directory.indexes, name)
         self.max_size = max_size
         self.max_age = max_age
         self._wall = wall
@@ -87,6 +109,11 @@ class Files:
         self.times = 0
         """The bytes of the active file's side file, as far as that is known."""
         self._changing = Lock()
+
+    @property
+    def path(self) -> str:
+        """That of the active file."""
+        return self.directory.active(self.name)
 
     @property
     def known(self) -> bool:
@@ -116,7 +143,7 @@ class Files:
             raise ValueError(f"{self.name}: offset {at} is written already, the head is {self.head}")
         if at > self.head:
             self._rotate(at + self.view.shift, lost=True)
-        if own:
+        if own or self._index.is_missing:
             self._announce(own)
         self._put(data)
 
@@ -190,7 +217,9 @@ class Files:
         oldest = closed[0].start if closed else start
         if state.marks and (state.marks[0][1] <= oldest or state.marks[-1][1] > goal):
             changed = True
-        if changed:
+        if goal == 0 and self._index.is_missing:
+            self._index.begin(state)
+        elif changed:
             state = state.between(oldest, goal)
             self._index.replace(state)
         fd = self._disk.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -299,12 +328,13 @@ class Files:
     def _announce(self, own: Iterable[Range]) -> None:
         shift, marked = self.view.shift, self._marked
         new = [(max(start + shift, marked), stop + shift) for start, stop in own if stop + shift > marked]
-        if new:
+        if new or self._index.is_missing:
             try:
                 self._index.append(*(f"mark {start} {stop}" for start, stop in new))
             except OSError:
                 self._drop()
                 raise
+        if new:
             self._marked = new[-1][1]
 
     def _put(self, data: bytes) -> None:

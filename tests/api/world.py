@@ -247,7 +247,9 @@ class World:
         raise NotImplementedError
 
     def open(self) -> None:
-        self.hub.open({name: node.console for name, node in self.nodes.items()}, ["x3"])
+        for node in self.nodes.values():
+            self.hub.begin(node.console)
+        self.hub.open(["x3"])
 
     @property
     def x1(self) -> Node:

@@ -16,17 +16,24 @@ from tests.fakes import Desk, FakeOutlet, result
 
 def held(*desks: Desk, off: tuple[str, ...] = (), max_clients: int = 10) -> Hub:
     hub = Hub(max_clients)
-    hub.open({desk.console.name: desk.console for desk in desks}, off)
+    for desk in desks:
+        hub.begin(desk.console)
+    hub.open(off)
     return hub
 
 
 def test_finding() -> None:
     one, two = Desk(name="x1"), Desk(name="x2")
     hub = Hub()
+    hub.begin(one.console)
+    assert one.link.asked == ["open"]
     assert not hub.is_open
     with pytest.raises(NotOpen):
         hub.find("x1")
-    hub.open({"x1": one.console, "x2": two.console}, ["x3"])
+    with pytest.raises(NotOpen):
+        hub.admit()
+    hub.begin(two.console)
+    hub.open(["x3"])
     assert hub.is_open
     assert hub.find("x2") is two.console
     assert (len(hub), list(hub)) == (2, [one.console, two.console])
@@ -128,7 +135,8 @@ def test_one_more_and_one_less_disturb_nobody() -> None:
     hub = Hub()
     with pytest.raises(NotOpen):
         hub.add(two.console)
-    hub.open({"x1": one.console})
+    hub.begin(one.console)
+    hub.open()
     hub.add(two.console)
     assert hub.find("x2") is two.console
     assert two.link.asked == ["open"]

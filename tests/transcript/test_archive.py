@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -385,4 +386,17 @@ def test_a_real_full_disk_fills_up_and_is_emptied_again(small_disk):
     at, data = result_of(transcript.read(0, 1 << 20))
     assert data == stream[at : at + len(data)]
     assert at > 0
+    daemon.end()
+
+
+@pytest.mark.parametrize("place", [".times", ".index", "."])
+def test_a_directory_that_somebody_removed_is_made_again_when_files_are_opened(tmp_path, place):
+    daemon = Daemon(tmp_path / "d")
+    daemon.start()
+    transcript = daemon.open()
+    shutil.rmtree(tmp_path / "d" / place)
+    transcript.reopen()
+    daemon.turn()
+    assert (tmp_path / "d" / place).is_dir()
+    assert transcript.trouble is None
     daemon.end()

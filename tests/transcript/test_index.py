@@ -53,14 +53,14 @@ def test_garbage_is_left_out(garbage):
 
 def test_a_format_to_come_is_left_alone(tmp_path):
     (tmp_path / "x").write_bytes(b"consoled-index 2\nstart 5 1\n")
-    index = Index(Disk(), str(tmp_path / "x"), str(tmp_path / ".x"))
+    index = Index(Disk(), str(tmp_path), "x")
     with pytest.raises(OSError, match="another version"):
         index.load()
 
 
 def test_after_a_record_that_did_not_fit_the_next_begins_a_line_of_its_own(tmp_path):
     disk = FakeDisk()
-    index = Index(disk, str(tmp_path / "x"), str(tmp_path / ".x"))
+    index = Index(disk, str(tmp_path), "x")
     index.replace(State(start=0))
     written = []
 
@@ -79,13 +79,13 @@ def test_after_a_record_that_did_not_fit_the_next_begins_a_line_of_its_own(tmp_p
 
 
 def test_an_index_that_was_taken_away_is_not_begun_in_the_middle(tmp_path):
-    index = Index(Disk(), str(tmp_path / "x"), str(tmp_path / ".x"))
+    index = Index(Disk(), str(tmp_path), "x")
     with pytest.raises(FileNotFoundError):
         index.append("mark 1 2")
 
 
 def test_a_long_index_is_shortened_by_what_is_kept_no_more(tmp_path):
-    index = Index(Disk(), str(tmp_path / "x"), str(tmp_path / ".x"))
+    index = Index(Disk(), str(tmp_path), "x")
     index.replace(State(start=0))
     for n in range(0, 60000, 10):
         index.append(*(f"mark {n + k} {n + k + 1}" for k in range(0, 10, 2)))

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from consoled.transcript.directory import DirectoryInUse
 from consoled.transcript.names import check_name, parse_segment
 from consoled.transcript.settings import TranscriptSettings
 from consoled.transcript.upkeep import Upkeep
@@ -339,6 +340,39 @@ def test_offsets_go_on_when_all_closed_segments_are_gone(tmp_path):
     life = Life(tmp_path).open()
     assert life.files.head == 70
     assert life.files.view.oldest == 63
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_new_stream_has_its_index_before_its_first_byte(tmp_path, own):
+    life = Life(tmp_path, wall=lambda: 1234.0).open()
+    index = tmp_path / ".index" / "x1"
+    assert not index.exists()
+
+    def look(fd, data):
+        if data == b"hello\n":
+            assert index.read_text().startswith("consoled-index 1\nstart 0 1234\n")
+            assert ("mark 0 6\n" in index.read_text()) == own
+            looked.append(True)
+
+    looked = []
+    life.disk.faults["write"] = look
+    life.files.write(0, b"hello\n", [(0, 6)] if own else [])
+    assert looked
+    life.disk.die()
+    assert Life(tmp_path).open().files.head == 6
+
+
+def test_the_directory_of_the_indexes_goes(tmp_path):
+    life = Life(tmp_path).open()
+    life.files.write(0, b"before\n", [(0, 7)])
+    shutil.rmtree(tmp_path / ".index")
+    life.files.reopen()
+    life.files.write(7, b"after\n", [(7, 13)])
+    assert concatenation(tmp_path) == b"before\nafter\n"
+    with pytest.raises(DirectoryInUse):
+        Life(tmp_path).open()
+    life.disk.die()
+    assert Life(tmp_path).open().files.marks_found[-1] == (7, 13)
 
 
 @pytest.mark.parametrize("packed", [False, True])
