@@ -50,11 +50,11 @@ def main() -> None:
             tools,
             Path(place),
             options.servers.split(","),
-            options.rounds or (1 if quick else 3),
-            options.seconds or (0.5 if quick else 0.8),
-            quick,
-            descriptors,
-            time.monotonic() + (options.limit or (100 if quick else 840)),
+            rounds=options.rounds or (1 if quick else 3),
+            seconds=options.seconds or (0.5 if quick else 0.8),
+            quick=quick,
+            descriptors=descriptors,
+            deadline=time.monotonic() + (options.limit or (100 if quick else 840)),
         )
         if options.watchers:
             bench.watchers = [int(number) for number in options.watchers.split(",")]

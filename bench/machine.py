@@ -170,12 +170,12 @@ def adopt() -> None:
 
 
 def rest(memory: int) -> None:
-    """Let nobody pay for what others have done: wait for the disk, and hold `memory` bytes until it is ready.
+    """Let nobody pay for what others have done: wait for the disk, and have so many bytes of `memory` used just now.
 
     A virtual machine often returns memory that it does not use to its host.  To fetch it again costs ten times what a
     write into the page cache does: a flood that comes first has a third of its pace.
     """
-    with mmap.mmap(-1, memory) as held:
+    with mmap.mmap(-1, memory or mmap.PAGESIZE) as held:
         held.madvise(mmap.MADV_HUGEPAGE)  # what is fetched in large pieces stays in large pieces
         for at in range(0, memory, mmap.PAGESIZE):
             held[at] = 1

@@ -45,8 +45,6 @@ class Run:
     seconds: float = 2.0
     """How long a measurement lasts."""
     quick: bool = False
-    memory: int = 2 << 30
-    """Bytes of memory that each turn finds ready."""
     descriptors: int = 1024
     """How many a process may have open."""
     deadline: float = float("inf")
@@ -101,9 +99,13 @@ class Run:
         measure: Callable[..., dict[str, float]],
         *details: Any,
         rounds: int = 0,
+        memory: int = 0,
         **more: Any,
     ) -> None:
-        """Call `measure` with each stand in turn, and each time another one first: in `rounds`, or those of the run."""
+        """Call `measure` with each stand in turn, and each time another one first: in `rounds`, or those of the run.
+
+        `memory`: how many bytes a turn finds ready for what it writes.
+        """
         failed: set[str] = set()
         for turn in range(rounds or self.rounds):
             first = turn % max(1, len(stands))
@@ -112,7 +114,7 @@ class Run:
                     continue
                 try:
                     self.check()
-                    rest(self.memory)
+                    rest(memory)
                     self.note(part, case, stand.name, measure(stand, *details, **more))
                 except Trouble as trouble:
                     failed.add(stand.name)

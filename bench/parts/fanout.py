@@ -24,7 +24,8 @@ def run(bench: Run) -> None:
     unlogged = [stand for stand in stands if not stand.options.get("log")]
     for each in bench.watchers:
         who = stands if each == 1 else unlogged  # the log is one copy of K + 2
-        bench.turns(PART, f"flood, K={each}", who, flood, each, bench.seconds, rounds=0 if each <= 100 else 1)
+        rounds, memory = 0 if each <= 100 else 1, 1 << 30 if each <= 10 else 1 << 28
+        bench.turns(PART, f"flood, K={each}", who, flood, each, bench.seconds, rounds=rounds, memory=memory)
     servers = [stand for stand in stands if stand.count > 1]
     for name in ("200 KB/s",) if bench.quick else PACES:
         for each in (100,) if bench.quick else WATCHERS:

@@ -14,13 +14,15 @@ from bench.run import Run, written
 from bench.stand import Stand
 
 PART = "ingest"
+MEMORY = 3 << 29
+"""Bytes that a turn may write: what is said in a second, and what waits in the kernel then."""
 
 
 def run(bench: Run) -> None:
     consoles = 51 if bench.quick else 200
     stands = bench.stands(PART, consoles)
     for count in (consoles,) if bench.quick else (10, consoles):
-        bench.turns(PART, case(count), stands, flood, count, bench.seconds)
+        bench.turns(PART, case(count), stands, flood, count, bench.seconds, memory=MEMORY)
     if "relay" in bench.servers:
         for _ in range(bench.rounds):
             bench.note(PART, case(consoles), "dd", dd(bench))

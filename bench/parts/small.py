@@ -24,7 +24,8 @@ def run(bench: Run) -> None:
             case = f"{consoles} consoles, {consoles * rate / 64:,.0f} lines/s, {how}"
             bench.turns(PART, case, stands, lines, consoles, f"{rate} {burst} {tick}", bench.seconds)
         if consoles == 1000:
-            bench.turns(ingest.PART, ingest.case(consoles), stands, ingest.flood, consoles, bench.seconds)
+            case = ingest.case(consoles)
+            bench.turns(ingest.PART, case, stands, ingest.flood, consoles, bench.seconds, memory=2 * ingest.MEMORY)
 
 
 def lines(stand: Stand, consoles: int, how: str, seconds: float) -> dict[str, float]:

@@ -22,7 +22,9 @@ LOOKS = 24
 def run(bench: Run) -> None:
     stands = bench.stands(PART, 2)
     rounds = 1 if bench.quick else ROUNDS
-    bench.turns(PART, f"1 of {WATCHERS} stops during a flood", stands, stall, max(bench.seconds, 0.8), rounds=rounds)
+    seconds = max(bench.seconds, 0.8)
+    case = f"1 of {WATCHERS} stops during a flood"
+    bench.turns(PART, case, stands, stall, seconds, rounds=rounds, memory=1 << 30)
 
 
 def stall(stand: Stand, seconds: float) -> dict[str, float]:
