@@ -67,7 +67,7 @@ class DiskThread:
         self._give((job, late, say))
         if (patience <= 0 or not self._look.poll(1000 * patience)) and _taken(say):
             return False
-        os.eventfd_read(self._done)  # it is there, or will be at once
+        _wait(self._done)  # it is there, or will be at once
         return True
 
     def stop(self) -> None:
@@ -81,7 +81,7 @@ class DiskThread:
 
     def _work(self) -> None:
         while True:
-            os.eventfd_read(self._given)
+            _wait(self._given)
             given = self._jobs.popleft()
             if given is None:
                 break
@@ -96,6 +96,16 @@ class DiskThread:
                 self._call_from_thread(late)
         os.close(self._given)
         os.close(self._done)
+
+
+def _wait(number: int) -> None:
+    """Until the eventfd `number` is written to.  Unlike others of `os`, its calls end with a signal (PEP 475)."""
+    while True:
+        try:
+            os.eventfd_read(number)
+        except InterruptedError:
+            continue
+        return
 
 
 def _taken(say: list[None]) -> bool:

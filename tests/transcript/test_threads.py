@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
@@ -111,3 +112,16 @@ def test_one_that_had_nothing_to_do_has_nothing_to_end(turns: Turns) -> None:
     worker = DiskThread("a-disk", turns.call_from_thread)
     worker.stop()
     assert worker._thread.ident is None
+
+
+def test_a_signal_that_the_thread_gets_does_not_end_it(worker: DiskThread) -> None:
+    """The kernel gives a process's signal to any of its threads, and a call on an eventfd ends with it."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        for _ in range(50):
+            assert worker.run(lambda: None, LIMIT, never)
+            ident = worker._thread.ident
+            assert ident is not None
+            signal.pthread_kill(ident, signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
